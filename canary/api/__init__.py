@@ -1,0 +1,1 @@
+"""The contract: what the API server stores. Imports pydantic and nothing else of ours."""
