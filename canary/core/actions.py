@@ -1,0 +1,99 @@
+"""What the hands may be told to do: frozen values, each of one of three kinds.
+
+*Lowering* actions run before the status is written and need nothing. *Raising* actions run only after the status
+write succeeded, with a valid lease. *Telling* comes last. `plan` (in `core/intent.py`) derives them as the difference
+between intent and observation, so that a crash needs no recovery code.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    LOWERING = "lowering"
+    RAISING = "raising"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Canary weight 0, stable all, on every route, by the stored coordinates; unconditional."""
+
+    epoch: int
+    why: str
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTarget:
+    """Set `spec.paused` on the user's Deployment: the hold."""
+
+    why: str
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
+class DetachRoute:
+    """Take the side out of every route and give up ownership of the list; only at weight 0."""
+
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSide:
+    """Set the side's pods; a raise of pods is not a raise of exposure, but a cut comes only at weight 0."""
+
+    replicas: int
+    kind: Kind = Kind.RAISING
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSide:
+    """Delete the side's Deployment, Service and PDB, by uid."""
+
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSide:
+    """Create the side's Service, PDB and Deployment with the tested template."""
+
+    replicas: int
+    kind: Kind = Kind.RAISING
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRoute:
+    """Name the side in every rule that names stable, at weight 0 against all; then test the brake once."""
+
+    version: str
+    kind: Kind = Kind.RAISING
+
+
+@dataclass(frozen=True, slots=True)
+class SetWeight:
+    """Give the side this share of every route: compare-and-set on the version that was seen."""
+
+    weight_ppm: int
+    version: str
+    kind: Kind = Kind.RAISING
+
+
+@dataclass(frozen=True, slots=True)
+class UnpauseTarget:
+    """Let the native roll run: only for the tested template, with the Deployment's version as precondition."""
+
+    template_hash: str
+    kind: Kind = Kind.RAISING
+
+
+Action = (
+    Kill
+    | PauseTarget
+    | DetachRoute
+    | ScaleSide
+    | DeleteSide
+    | CreateSide
+    | AttachRoute
+    | SetWeight
+    | UnpauseTarget
+)

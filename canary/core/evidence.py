@@ -1,0 +1,163 @@
+"""What one look at the world contains: values only, gathered by `operator/look.py`, judged by `machine.decide`.
+
+Anything that could not be read is `Missing(reason)`: that is evidence too. It never raises exposure, it is never
+counted as zero, and after a bounded blind time it lowers exposure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from canary.api.reasons import MissingReason, Reason, Verb, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that could not be read, and why; `detail` is a clause for people."""
+
+    reason: MissingReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The user's Deployment and the ReplicaSets behind it."""
+
+    uid: str
+    template_hash: str
+    """SHA-256 of the canonical pod template that it asks for."""
+    paused: bool
+    replicas: int
+    """Pods that it asks for: the N of a run."""
+    stable_hash: str
+    """Template hash of the ReplicaSet whose pods serve (the baseline); empty: none found."""
+    stable_ready: int
+    """Ready pods of the baseline's ReplicaSet."""
+    current_ready: int
+    """Ready pods that run the template asked for."""
+    other_pods: int
+    """Pods of any template but the one asked for."""
+    settled: bool
+    """The Deployment's own status speaks of the generation that we read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The new version's own Deployment, as observed; `exists` False: nothing of ours is there."""
+
+    exists: bool
+    template_hash: str = ""
+    replicas: int = 0
+    ready: int = 0
+    """Ready endpoints."""
+    ready_since: datetime | None = None
+
+
+class Drift(StrEnum):
+    """How a stored route differs from what we last wrote, if somebody else wrote it."""
+
+    REFS_MISSING = "RefsMissing"  # our entry is gone: all traffic goes to stable
+    LOWERED = "Lowered"
+    RAISED = "Raised"
+    UNKNOWN_ROUTE = "UnknownRoute"  # another route names the Service
+
+
+class Acceptance(StrEnum):
+    """L1: did every parent of every route accept what is stored?"""
+
+    ACCEPTED = "Accepted"
+    PENDING = "Pending"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """All routes of the run together: exposure is the highest of them."""
+
+    attached: bool
+    """Every rule that names stable names the side, too."""
+    weight_ppm: int
+    """The side's highest share in any rule; 0 if it is named nowhere."""
+    version: str
+    """Opaque; a raise must present it unchanged."""
+    acceptance: Acceptance
+    drift: Drift | None = None
+    detail: str = ""
+    """What is odd, or why a parent refuses, as a clause for people."""
+    last_writer: str = ""
+    partial: bool = False
+    """The side is named by some rules only."""
+
+
+class Share(StrEnum):
+    """L3: does the side get the share of requests that the route gives it?"""
+
+    AS_ASKED = "AsAsked"
+    UNPROVEN = "Unproven"  # too few requests to tell
+    OVER = "Over"
+    UNDER = "Under"
+    NONE_LEFT = "NoneLeft"  # after a rollback write: requests flow and none reaches the side
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The judge's word on the samples so far: what the detector says, reduced to what decisions need."""
+
+    verdict: Verdict
+    reason: Reason
+    message: str
+    blind_seconds: float = 0.0
+    """How long there has been no usable look; 0 when there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """A CanaryRequest that was not answered yet; the requester was verified by the API server."""
+
+    uid: str
+    name: str
+    verb: Verb
+    requester: str
+    groups: tuple[str, ...] = ()
+    reason: str = ""
+    digest: str = ""
+    to_ppm: int | None = None
+    machine: bool = False
+    """A service account, node or system identity: it may abort and hold, nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One look: all that a decision may rest on, besides the run itself."""
+
+    workload: Workload | Missing
+    side: Side | Missing
+    route: Route | Missing
+    finding: Finding | Missing
+    share: Share | Missing
+    directives: tuple[Directive, ...] = ()
+    policy_digest: str = ""
+    """Digest of the policy as it is now; empty: the policy is gone."""
+    detaching: bool = False
+    """The policy went, or its mode became Observe: give everything back."""
+    orders_in_step: float = 0.0
+    may_raise: bool = True
+    """The lease is valid with time to spare."""
+    closed_gates: Mapping[Reason, str] | None = None
+    """Facts from outside the run that forbid raising now (freeze, limits, guard, CRDs): reason -> sentence."""
+    limits: "Limits | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The controller's own bounds; times in seconds."""
+
+    headroom: float = 1.25
+    propagation_seconds: float = 1.0
+    blind_limit_seconds: float = 10.0
+    accept_seconds: float = 60.0
+    verify_seconds: float = 120.0
+    commit_seconds: float = 600.0
+    return_step_seconds: float = 10.0
+    write_every_seconds: float = 30.0
