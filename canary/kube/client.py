@@ -289,30 +289,18 @@ class Client:
 def _page(resource: Resource, body: Json) -> Listing:
     """Read one page. Built-in lists leave kind and apiVersion out of their items; we put them back."""
     items, metadata = body.get("items"), body.get("metadata")
-    if (
-        not isinstance(metadata, dict)
-        or not isinstance(items, list)
-        or not all(isinstance(i, dict) for i in items)
-    ):
+    if not isinstance(metadata, dict) or not isinstance(items, list) or not all(map(_is_object, items)):
         raise UnavailableError(f"the answer is not a list of {resource.plural}")
     named = {"apiVersion": resource.api_version, "kind": resource.kind}
     return Listing([{**named, **item} for item in items], str(metadata.get("resourceVersion", "")))
 
 
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
 def _selector(selection: Selection) -> dict[str, str]:
     return {"labelSelector": selection.labels} if selection.labels else {}
-
-
-def _with_query(request: _Request, query: Mapping[str, str]) -> _Request:
-    return _Request(
-        request.verb,
-        request.resource,
-        request.path,
-        query,
-        request.body,
-        request.content_type,
-        request.tested,
-    )
 
 
 def _message(response: Response) -> str:
