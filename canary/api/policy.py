@@ -5,6 +5,7 @@
 """
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -204,7 +205,7 @@ class CanaryPolicySpec(Model):
     @model_validator(mode="after")
     def _plan_is_a_plan(self) -> Self:
         weights = [step.weight for step in self.steps]
-        if any(later <= earlier for earlier, later in zip(weights, weights[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(weights)):
             shown = ", ".join(format_percent(weight) for weight in weights)
             raise ValueError(f"steps must rise from each to the next, but are {shown}")
         if weights and weights[0] == 0:
@@ -219,7 +220,9 @@ class CanaryPolicySpec(Model):
         steps = self.steps
         if not steps:
             proved_human = origin is Origin.HUMAN and self.tier >= 2
-            steps = [Step(weight=weight) for weight in (STEPS_HUMAN_PPM if proved_human else STEPS_CAREFUL_PPM)]
+            steps = [
+                Step(weight=weight) for weight in (STEPS_HUMAN_PPM if proved_human else STEPS_CAREFUL_PPM)
+            ]
         top = PPM - self.bake.hold_back
         below = [step for step in steps if step.weight < top]
         reached = [step for step in steps if step.weight >= top]

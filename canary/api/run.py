@@ -1,4 +1,4 @@
-"""CanaryRun: one attempt of one change. The spec is the plan, pinned at the start; the status is all the memory we have.
+"""CanaryRun: one attempt of one change. The spec is the plan, pinned at the start; the status is all our memory.
 
 Whatever the controller must know after a crash stands here or can be observed in the world. The detector's state is
 one string, so that the API server never re-encodes its numbers.
@@ -40,6 +40,8 @@ class CanaryRunSpec(Model):
     """The policy that started it."""
     policy: CanaryPolicySpec
     """The policy as it was then; a later edit supersedes the run."""
+    policy_digest: Digest
+    """Its digest."""
     target: ObjectRef
     """The Deployment, by uid."""
     service: Name
@@ -90,6 +92,8 @@ class TrafficStatus(Model):
     """Counts rollback writes; written on the route, so that each is a new version of it."""
     attached: bool = False
     """The route names the side."""
+    way_back_ppm: WeightPpm = 0
+    """The weight that is asked for the last good version's own Deployment."""
     brake_tested: bool = False
     """A kill was written for real before the first slice, and accepted."""
     written_at: Timestamp | None = None
@@ -98,6 +102,8 @@ class TrafficStatus(Model):
     """When the asked weight was last seen to be obeyed."""
     zero_verified_at: Timestamp | None = None
     """When, after the last rollback write, no request reached the canary any more."""
+    detached_at: Timestamp | None = None
+    """When the route stopped naming the side; the drain counts from here."""
     coverage: Number = ""
     """Share of its weight that the canary really gets, where a person accepted a shortfall."""
     coordinates: Annotated[list[Coordinate], Field(max_length=64)] = []
@@ -302,6 +308,8 @@ class CanaryRunStatus(Model):
     """Asked and seen."""
     side: SideStatus = SideStatus()
     """The new version's own Deployment."""
+    way_back: SideStatus = SideStatus()
+    """The Deployment of the last good template, where a commit is taken back."""
     stable_replicas: Count = 0
     """Replicas of the old version when the route was attached; it must not shrink below."""
     analysis: AnalysisStatus = AnalysisStatus()

@@ -1,7 +1,7 @@
 """What the hands may be told to do: frozen values, each of one of three kinds.
 
 *Lowering* actions run before the status is written and need nothing. *Raising* actions run only after the status
-write succeeded, with a valid lease. *Telling* comes last. `plan` (in `core/intent.py`) derives them as the difference
+write succeeded, with a valid lease. *Telling* comes last. `intent.plan` derives them as the difference
 between intent and observation, so that a crash needs no recovery code.
 """
 
@@ -47,8 +47,32 @@ class ScaleSide:
 
 
 @dataclass(frozen=True, slots=True)
+class ShiftToWayBack:
+    """Give all traffic to the last good version's own pods: the rollback after a commit, one write a route."""
+
+    epoch: int
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveWayBack:
+    """Give all traffic back to the Deployment, which runs the last good template again."""
+
+    version: str
+    kind: Kind = Kind.RAISING
+
+
+@dataclass(frozen=True, slots=True)
+class CreateWayBack:
+    """Create the Deployment and Service of the last good template."""
+
+    replicas: int
+    kind: Kind = Kind.LOWERING
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteSide:
-    """Delete the side's Deployment, Service and PDB, by uid."""
+    """Delete every Deployment, Service and PDB of the run, by uid."""
 
     kind: Kind = Kind.LOWERING
 
@@ -63,7 +87,7 @@ class CreateSide:
 
 @dataclass(frozen=True, slots=True)
 class AttachRoute:
-    """Name the side in every rule that names stable, at weight 0 against all; then test the brake once."""
+    """Name the side in every rule that names stable, at weight 0 against all."""
 
     version: str
     kind: Kind = Kind.RAISING
@@ -90,6 +114,9 @@ Action = (
     Kill
     | PauseTarget
     | DetachRoute
+    | ShiftToWayBack
+    | LeaveWayBack
+    | CreateWayBack
     | ScaleSide
     | DeleteSide
     | CreateSide

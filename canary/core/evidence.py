@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from canary.api.reasons import MissingReason, Reason, Verb, Verdict
+from canary.api.run import Coordinate
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,12 @@ class Route:
     last_writer: str = ""
     partial: bool = False
     """The side is named by some rules only."""
+    epoch: int = 0
+    """The newest rollback write that the route carries; 0: none. For several routes the lowest."""
+    way_back_ppm: int = 0
+    """Share of x-lastgood, the second side that a rollback after the commit needs."""
+    coordinates: tuple[Coordinate, ...] = ()
+    """Where the side is named: what the brake needs."""
 
 
 class Share(StrEnum):
@@ -109,6 +116,8 @@ class Finding:
     message: str
     blind_seconds: float = 0.0
     """How long there has been no usable look; 0 when there is one."""
+    site_healthy_seconds: float = 0.0
+    """How long the whole site's orders have been above the floor of their forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,8 @@ class Evidence:
 
     workload: Workload | Missing
     side: Side | Missing
+    way_back: Side | Missing
+    """The second side, x-lastgood: only after a commit that is taken back."""
     route: Route | Missing
     finding: Finding | Missing
     share: Share | Missing
@@ -142,22 +153,9 @@ class Evidence:
     detaching: bool = False
     """The policy went, or its mode became Observe: give everything back."""
     orders_in_step: float = 0.0
+    baseline_ready: bool = True
+    """Stable pods were watched long enough to know their noise (or as long as we are ready to wait)."""
     may_raise: bool = True
     """The lease is valid with time to spare."""
     closed_gates: Mapping[Reason, str] | None = None
     """Facts from outside the run that forbid raising now (freeze, limits, guard, CRDs): reason -> sentence."""
-    limits: "Limits | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The controller's own bounds; times in seconds."""
-
-    headroom: float = 1.25
-    propagation_seconds: float = 1.0
-    blind_limit_seconds: float = 10.0
-    accept_seconds: float = 60.0
-    verify_seconds: float = 120.0
-    commit_seconds: float = 600.0
-    return_step_seconds: float = 10.0
-    write_every_seconds: float = 30.0

@@ -1,0 +1,42 @@
+"""Every label and annotation that canary puts on objects that others own or read, in one place and spelled once.
+
+No pydantic here: the brake, the sentinel and the command line read these words, too. The annotations that people put
+on a change are in `api/change.py`.
+"""
+
+from enum import StrEnum
+
+from canary.api.reasons import GROUP
+
+SIDE_SUFFIX = "-canary"
+MANAGED_BY = "canary-controller"
+
+
+class Mark(StrEnum):
+    """Keys of our labels and annotations."""
+
+    # labels
+    GUARDED = f"{GROUP}/guarded"  # "true" on a Deployment whose changes are held
+    ATTACHED = f"{GROUP}/attached"  # "true" on a route that names a side
+    ROLE = f"{GROUP}/role"  # ROLE_CANARY on everything of a side, pods included
+    TARGET = f"{GROUP}/target"  # on everything of a side: the Deployment that it stands beside
+    RUN = f"{GROUP}/run"  # the run's name: a label on side objects, an annotation on routes
+    # annotations of a route
+    EPOCH = f"{GROUP}/epoch"  # new with every rollback write
+    WEIGHT = f"{GROUP}/weight-ppm"  # the side's weight as we last wrote it
+    STABLE = f"{GROUP}/stable"  # the Service that the side stands beside
+    FORMER = f"{GROUP}/former-weights"  # rule index -> the stable weight before us; null: there was none
+    KILL = f"{GROUP}/kill"  # [[rule, canary, stable], ...]: while it is there, the brake may be pulled
+    READ_ONLY = f"{GROUP}/read-only"  # "true": the owner says that these requests change nothing
+    # annotations of side objects
+    TEMPLATE_HASH = f"{GROUP}/template-hash"  # the tested template, as the target asks for it
+    SIDE_HASH = f"{GROUP}/side-hash"  # the same template as rewritten for the side
+
+
+TRUE = "true"
+ROLE_CANARY = "canary"
+
+
+def side_name(name: str) -> str:
+    """Return the name of the side that stands beside a Deployment or a Service of this name."""
+    return name + SIDE_SUFFIX

@@ -1,0 +1,152 @@
+"""What people ask: promote, hold, resume, approve, and what they are answered.
+
+`abort` and `reject` are guards, because nothing may stand before them. `retry` and `bypass` are about starting, not
+about a run under way: `intake.py`. Everything here changes the status only, never the weight: the gates decide about
+that as they always do, so no word of a person overrules evidence.
+"""
+
+from dataclasses import dataclass
+
+from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
+from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, CanaryRunStatus
+from canary.api.types import format_percent
+from canary.core import gates
+from canary.core.decision import Answer, Because, Situation, change, record
+from canary.core.evidence import Directive
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The status after all directives, and their answers."""
+
+    status: CanaryRunStatus
+    answers: tuple[Answer, ...] = ()
+
+
+def hear(situation: Situation) -> Heard:
+    """Answer every directive, in the order of asking, each once. An abort that could act was a guard before this."""
+    answers: list[Answer] = []
+    for directive in situation.evidence.directives:
+        if directive.uid in situation.status.handled:
+            continue
+        status, done, message = _answer(situation, directive)
+        status = _handled(status, directive)
+        situation = situation.with_status(status)
+        answers.append(Answer(directive.uid, directive.name, done, message))
+    return Heard(situation.status, tuple(answers))
+
+
+def _handled(status: CanaryRunStatus, directive: Directive) -> CanaryRunStatus:
+    return change(status, handled=[*status.handled, directive.uid][-MAX_HANDLED:])
+
+
+_Reply = tuple[CanaryRunStatus, bool, str]
+
+
+def _answer(situation: Situation, directive: Directive) -> _Reply:
+    if directive.verb is Verb.ABORT:
+        return situation.status, True, f"nothing left to abort: the run is {situation.phase.value}"
+    if directive.machine and directive.verb not in MACHINE_VERBS:
+        text = (
+            f"{directive.requester} is a machine: it may abort and hold, a person must {directive.verb.value}"
+        )
+        return situation.status, False, text
+    if situation.phase.final or situation.phase is Phase.ROLLING_BACK:
+        return (
+            situation.status,
+            False,
+            f"the run is {situation.phase.value}; nothing to {directive.verb.value}",
+        )
+    handlers = {
+        Verb.HOLD: _hold,
+        Verb.RESUME: _resume,
+        Verb.PROMOTE: _promote,
+        Verb.APPROVE: _approve,
+    }
+    handler = handlers.get(directive.verb)
+    if handler is None:
+        return situation.status, False, f"{directive.verb.value} is not for a run under way"
+    return handler(situation, directive)
+
+
+def _hold(situation: Situation, directive: Directive) -> _Reply:
+    who = directive.requester or "somebody"
+    because = Because(Reason.HOLD_STARTED, f"held at its weight by {who}: {directive.reason}", who)
+    status = record(situation, change(situation.status, held_by=who[:256]), because)
+    return status, True, f"held at {format_percent(situation.weight_ppm)}; the evidence is watched on"
+
+
+def _resume(situation: Situation, directive: Directive) -> _Reply:
+    status, who = situation.status, directive.requester
+    because = Because(Reason.HOLD_ENDED, f"resumed by {who}: {directive.reason}", who)
+    if status.phase is Phase.PAUSED and status.pause is not None:
+        resumed = change(
+            status,
+            phase=status.pause.resume_phase,
+            pause=None,
+            held_by="",
+            phase_started_at=situation.now,
+            reason=because.reason.value,
+            message=because.message[:1024],
+            actor=who[:256],
+        )
+        return (
+            record(situation, resumed, because),
+            True,
+            "goes on with fresh gates; the slice comes back step by step",
+        )
+    if status.held_by:
+        return record(situation, change(status, held_by=""), because), True, "the hold ended"
+    return status, False, f"nothing to resume: the run is {status.phase.value} and not held"
+
+
+def _promote(situation: Situation, directive: Directive) -> _Reply:
+    """End a hold, an approval step or a cap; never overrule evidence."""
+    status = situation.status
+    who, index = directive.requester, status.step + 1
+    because = Because(Reason.HOLD_ENDED, f"promoted by {who}: {directive.reason}", who)
+    if status.phase is Phase.PAUSED:
+        return status, False, "the run is paused at weight 0: `canary resume` lets it go on, promote does not"
+    waits = status.held_by or status.promote_to_ppm is not None or gates.next_step_is_approved(situation)
+    if not waits and directive.to_ppm is None:
+        closed = gates.first_closed(gates.gates_of(status.phase), situation)
+        text = closed.message if closed else "nothing waits for a person; the next look goes on by itself"
+        return status, False, f"promote refused: {text}"
+    moved = change(status, held_by="", promote_to_ppm=directive.to_ppm)
+    if situation.next_step is not None and situation.next_step.approval:
+        moved = _with_approval(situation.with_status(moved), directive, index)
+    return (
+        record(situation, moved, because),
+        True,
+        "recorded; the next step begins as soon as its other gates are open",
+    )
+
+
+def _approve(situation: Situation, directive: Directive) -> _Reply:
+    if directive.digest and directive.digest != situation.spec.digest:
+        return situation.status, False, "the digest you approved is not this run's: read the change again"
+    waiting = [
+        i for i, step in enumerate(situation.spec.steps) if step.approval and i > situation.status.step
+    ]
+    if not waiting:
+        return situation.status, False, "no step of this run waits for an approval"
+    status = _with_approval(situation, directive, waiting[0])
+    because = Because(
+        Reason.APPROVAL_RECORDED,
+        f"approved by {directive.requester}: {directive.reason}",
+        directive.requester,
+    )
+    step = format_percent(situation.spec.steps[waiting[0]].weight)
+    return record(situation, status, because), True, f"recorded for {step}"
+
+
+def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:
+    approval = Approval(
+        request=directive.name,
+        verb=Verb.PROMOTE if directive.verb is Verb.PROMOTE else Verb.APPROVE,
+        requester=directive.requester[:256],
+        groups=list(directive.groups[:64]),
+        step=index,
+        at=situation.now,
+    )
+    return change(situation.status, approvals=[*situation.status.approvals, approval][-MAX_APPROVALS:])

@@ -1,0 +1,217 @@
+"""Guards: facts that end, stop or lower a run, in the order of their weight. The first that holds wins.
+
+A guard is a pure function named by the fact it detects: `Situation -> Ending | None`. An `Ending` names the phase
+that follows and why. Guards only ever lower exposure, so none of them asks for a lease, a metric or an approval.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from canary.api.reasons import MissingReason, Phase, Reason, Verb, Verdict
+from canary.core.decision import Because, Situation
+from canary.core.evidence import Drift, Missing, Share
+
+BEFORE_COMMIT = frozenset(
+    {Phase.HELD, Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING, Phase.PAUSED, Phase.DRAINING}
+)
+JUDGED = frozenset({Phase.PROGRESSING, Phase.BAKING})
+AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where a guard sends the run: a final phase (by way of RollingBack), Paused or Draining."""
+
+    phase: Phase
+    because: Because
+
+
+Guard = Callable[[Situation], Ending | None]
+
+
+def target_is_gone(situation: Situation) -> Ending | None:
+    """The Deployment was deleted, or deleted and created anew: this run speaks of nothing any more."""
+    workload = situation.evidence.workload
+    if isinstance(workload, Missing):
+        if workload.reason is not MissingReason.ABSENT:
+            return None
+        text = f"Deployment {situation.spec.target.name} is gone; its Service gets all traffic back"
+        return Ending(Phase.SUPERSEDED, Because(Reason.WORKLOAD_GONE, text))
+    if workload.uid == situation.spec.target.uid:
+        return None
+    text = f"Deployment {situation.spec.target.name} was deleted and created anew; the new one is held"
+    return Ending(Phase.SUPERSEDED, Because(Reason.WORKLOAD_RECREATED, text))
+
+
+def abort_was_asked(situation: Situation) -> Ending | None:
+    for directive in situation.evidence.directives:
+        if directive.verb is Verb.ABORT:
+            text = f"aborted by {directive.requester or 'an unnamed person'}"
+            text += f": {directive.reason}" if directive.reason else ""
+            return Ending(Phase.ABORTED, Because(Reason.BY_PERSON, text, directive.requester))
+    return None
+
+
+def change_was_rejected(situation: Situation) -> Ending | None:
+    for directive in situation.evidence.directives:
+        if directive.verb is Verb.REJECT and not directive.machine:
+            exposed = situation.status.exposed_at is not None
+            text = f"rejected by {directive.requester}: {directive.reason}"
+            because = Because(Reason.APPROVAL_REJECTED, text, directive.requester)
+            return Ending(Phase.ABORTED if exposed else Phase.REJECTED, because)
+    return None
+
+
+def policy_let_go(situation: Situation) -> Ending | None:
+    if not situation.evidence.detaching or situation.phase not in BEFORE_COMMIT:
+        return None
+    return Ending(
+        Phase.ABORTED, Because(Reason.DETACHED, "its policy no longer enforces; everything is given back")
+    )
+
+
+def policy_was_changed(situation: Situation) -> Ending | None:
+    """The plan a run was started with is the plan it ends with: another policy is another run."""
+    pinned, current = situation.spec.policy_digest, situation.evidence.policy_digest
+    if situation.phase not in BEFORE_COMMIT or not current or current == pinned:
+        return None
+    return Ending(
+        Phase.SUPERSEDED, Because(Reason.POLICY_CHANGED, "the policy was changed; a new run starts by it")
+    )
+
+
+def template_was_changed(situation: Situation) -> Ending | None:
+    """A newer template, or the old one again: what is being tested is no longer what is asked for.
+
+    While traffic returns, the tested version serves from the Deployment's own pods and the lock is on again: a newer
+    template waits there like any other change, and this run ends well first.
+    """
+    workload = situation.workload
+    if workload is None or situation.phase is Phase.RETURNING:
+        return None
+    if workload.template_hash == situation.spec.revision.template_hash:
+        return None
+    if workload.template_hash == situation.spec.baseline.template_hash:
+        text = "the change was taken back: the Deployment asks for the serving version again"
+    else:
+        text = "a newer change was pushed; it is held, and starts without traffic"
+    return Ending(Phase.SUPERSEDED, Because(Reason.TEMPLATE_CHANGED, text))
+
+
+def evidence_says_roll_back(situation: Situation) -> Ending | None:
+    finding = situation.evidence.finding
+    if (
+        situation.phase not in JUDGED
+        or isinstance(finding, Missing)
+        or finding.verdict is not Verdict.ROLL_BACK
+    ):
+        return None
+    return Ending(Phase.ROLLED_BACK, Because(finding.reason, finding.message))
+
+
+def evidence_says_drain(situation: Situation) -> Ending | None:
+    finding = situation.evidence.finding
+    if situation.phase not in JUDGED or isinstance(finding, Missing) or finding.verdict is not Verdict.DRAIN:
+        return None
+    return Ending(Phase.DRAINING, Because(Reason.SITE_FELL, finding.message))
+
+
+def side_took_the_site_down(situation: Situation) -> Ending | None:
+    """The site recovered soon after it lost the side: that is proof enough against the side."""
+    finding, limits = situation.evidence.finding, situation.run.limits
+    if situation.phase is not Phase.DRAINING or isinstance(finding, Missing):
+        return None
+    drained_seconds = situation.since(situation.status.phase_started_at)
+    if not limits.site_healthy_seconds <= finding.site_healthy_seconds <= drained_seconds:
+        return None
+    if drained_seconds - finding.site_healthy_seconds > limits.drain_window_seconds:
+        return None
+    text = "the whole site recovered as soon as the new version had no traffic"
+    return Ending(Phase.ROLLED_BACK, Because(Reason.SITE_FELL, text))
+
+
+def side_has_no_ready_pod(situation: Situation) -> Ending | None:
+    side = situation.side
+    if situation.phase not in JUDGED or situation.weight_ppm == 0 or side is None or side.ready > 0:
+        return None
+    return Ending(
+        Phase.PAUSED, Because(Reason.SIDE_NOT_READY, "no pod of the new version is ready; it gets no traffic")
+    )
+
+
+def side_gets_too_much(situation: Situation) -> Ending | None:
+    if situation.phase not in JUDGED or situation.evidence.share is not Share.OVER:
+        return None
+    text = "the new version gets more traffic than its weight; the blast radius is a promise, so it gets none"
+    return Ending(Phase.PAUSED, Because(Reason.SHARE_ABOVE_WEIGHT, text))
+
+
+def route_was_rewritten(situation: Situation) -> Ending | None:
+    route = situation.route
+    if situation.phase not in JUDGED | {Phase.PREPARING} or route is None:
+        return None
+    who = route.last_writer or "somebody"
+    if route.drift is Drift.REFS_MISSING:
+        text = f"{who} reset the route: all traffic goes to the old version. {route.detail}".strip()
+        return Ending(Phase.PAUSED, Because(Reason.ROUTE_LOST, text))
+    if route.drift in (Drift.RAISED, Drift.LOWERED):
+        text = (
+            f"{who} changed the new version's weight; it gets none until a `resume`. {route.detail}".strip()
+        )
+        return Ending(Phase.PAUSED, Because(Reason.WEIGHT_DRIFT, text))
+    return None
+
+
+def blind_for_too_long(situation: Situation) -> Ending | None:
+    finding, limit = situation.evidence.finding, situation.run.limits.blind_seconds
+    if situation.phase not in JUDGED or situation.weight_ppm == 0 or isinstance(finding, Missing):
+        return None
+    if finding.blind_seconds < limit:
+        return None
+    text = f"no usable data for {finding.blind_seconds:.0f} s; the new version gets no traffic. {finding.message}"
+    return Ending(Phase.PAUSED, Because(Reason.BLIND, text.strip()))
+
+
+def preparation_took_too_long(situation: Situation) -> Ending | None:
+    bound = situation.spec.policy.prepare_within.total_seconds()
+    if situation.phase is not Phase.PREPARING or situation.since(situation.status.phase_started_at) < bound:
+        return None
+    text = f"the new version was not ready within {bound:.0f} s; it never had traffic. {situation.status.message}"
+    return Ending(Phase.ROLLED_BACK, Because(Reason.PREPARATION_EXPIRED, text))
+
+
+def step_took_too_long(situation: Situation) -> Ending | None:
+    status = situation.status
+    if situation.phase is not Phase.PROGRESSING or status.step < 0 or status.step_started_at is None:
+        return None
+    bound = situation.spec.steps[status.step].max_duration
+    if bound is None or situation.since(status.step_started_at) < bound.total_seconds():
+        return None
+    text = f"the step did not pass within {bound.total_seconds():.0f} s. {status.message}"
+    return Ending(Phase.PAUSED, Because(Reason.STEP_EXPIRED, text))
+
+
+GUARDS: tuple[Guard, ...] = (
+    abort_was_asked,
+    target_is_gone,
+    evidence_says_roll_back,
+    template_was_changed,
+    policy_let_go,
+    policy_was_changed,
+    change_was_rejected,
+    side_took_the_site_down,
+    evidence_says_drain,
+    side_gets_too_much,
+    route_was_rewritten,
+    side_has_no_ready_pod,
+    blind_for_too_long,
+    preparation_took_too_long,
+    step_took_too_long,
+)
+
+
+def first_ending(situation: Situation) -> Ending | None:
+    """Return what the first guard that fires asks for, or None."""
+    if situation.phase.final or situation.phase is Phase.ROLLING_BACK:
+        return None
+    return next((ending for guard in GUARDS if (ending := guard(situation)) is not None), None)
