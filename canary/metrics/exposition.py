@@ -1,0 +1,90 @@
+"""The Prometheus text format, read as a stream: chunks of bytes go in, the few families that were asked for come out.
+
+Every other line is dropped before it is decoded, so that a pod with a large exposition costs little; the lines that
+are kept are parsed by prometheus_client. Bounded in bytes and in series; anything that cannot be trusted raises
+`ExpositionError` with its reason. `scrape.py` calls this.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TextIO, cast
+
+from prometheus_client.parser import text_fd_to_metric_families
+
+from canary.api.reasons import MissingReason
+from canary.errors import UnavailableError
+from canary.metrics.source import Families, Series
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_SERIES = 2_000
+MAX_LINE_BYTES = 64 * 1024
+_AFTER_NAME = (b"{", b" ", b"\t")
+
+
+class ExpositionError(UnavailableError):
+    """An exposition that cannot be trusted, and why."""
+
+    def __init__(self, reason: MissingReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Families:
+    """Return the families with these series names; those that the exposition does not have are absent.
+
+    A family that is declared but has no series yet is present and empty. Raise ExpositionError for a body that is too
+    large, has too many series, repeats a series, is cut off or cannot be parsed.
+    """
+    wanted = {name.encode() for name in names}
+    found: dict[str, list[Series]] = {}
+    seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+    lines = cast(TextIO, _sample_lines(chunks, wanted, found))  # the parser only iterates over lines
+    try:
+        for metric in text_fd_to_metric_families(lines):
+            for sample in metric.samples:
+                identity = (sample.name, frozenset(sample.labels.items()))
+                if identity in seen:
+                    raise ExpositionError(MissingReason.DUPLICATE_SERIES, f"{sample.name} has a series twice")
+                seen.add(identity)
+                if len(seen) > MAX_SERIES:
+                    raise ExpositionError(
+                        MissingReason.TOO_LARGE, f"more than {MAX_SERIES} series of the metrics that are read"
+                    )
+                found.setdefault(sample.name, []).append(Series(sample.labels, float(sample.value)))
+    except (ValueError, IndexError) as error:
+        raise ExpositionError(MissingReason.MALFORMED, f"not the Prometheus text format: {error}") from error
+    return found
+
+
+def _sample_lines(
+    chunks: Iterable[bytes], wanted: set[bytes], found: dict[str, list[Series]]
+) -> Iterator[str]:
+    """Yield the wanted sample lines, and note in `found` the families that are declared."""
+    starts = tuple(name + after for name in wanted for after in _AFTER_NAME)
+    for line in _lines(chunks):
+        if line.startswith(starts):
+            yield line.decode("utf-8")
+        elif line.startswith(b"# TYPE "):
+            _declare(line, wanted, found)
+
+
+def _declare(line: bytes, wanted: set[bytes], found: dict[str, list[Series]]) -> None:
+    parts = line.split(None, 3)
+    name = parts[2] if len(parts) > 2 else b""
+    for series_name in (name, name + b"_bucket"):
+        if series_name in wanted:
+            found.setdefault(series_name.decode(), [])
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    total, rest = 0, b""
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MAX_BODY_BYTES:
+            raise ExpositionError(MissingReason.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise ExpositionError(MissingReason.MALFORMED, f"a line is longer than {MAX_LINE_BYTES} bytes")
+        yield from whole
+    if rest.strip():
+        # The format ends every line; a number that was cut off in the middle would be a wrong number.
+        raise ExpositionError(MissingReason.MALFORMED, "the body ends in the middle of a line")

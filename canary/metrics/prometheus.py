@@ -1,0 +1,190 @@
+"""Read raw counters from a Prometheus (or Thanos, Mimir, VictoriaMetrics) through prometheus-api-client.
+
+In go pod targets; out comes for each pod a `Reading` with the time of its newest whole scrape, or `Missing`. One
+grouped query for each metric name serves all runs that ask at about the same time, told apart here by namespace and
+pod. Raw samples are read by a range selector with their own times; `rate()`, which extrapolates, is never used. An
+old sample, a series that vanished or came twice is `Missing`, never a number. Called by `operator/look.py`.
+"""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from canary.api.reasons import MissingReason
+from canary.clock import Clock
+from canary.core.detect.counters import Reading
+from canary.core.evidence import Missing
+from canary.metrics.prometheus_session import BoundedSession, QueryError
+from canary.metrics.source import PodTarget, Series, Specs, counts
+
+WINDOW_INTERVALS = 4  # how far back samples are read
+STALE_INTERVALS = 2  # a sample older than this says nothing about now
+SHARE_INTERVALS = 0.25  # answers younger than this serve every run that asks
+INTEREST_SECONDS = 60.0  # a namespace that nobody asked for in this time leaves the grouped query
+MAX_QUERY_BYTES = 4_000
+MIN_TIMEOUT_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    """Where the server is, how often its targets are scraped, and what its labels are called."""
+
+    address: str
+    every_seconds: float = 5.0
+    token_file: str = ""
+    ca_file: str = ""
+    namespace_label: str = "namespace"
+    pod_label: str = "pod"
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """One series over the window: its labels, its scrape target, and its values by time."""
+
+    labels: Mapping[str, str]
+    target: tuple[str, str]
+    values: Mapping[float, float]
+
+
+_ByPod = Mapping[tuple[str, str], Sequence[_Track]]  # (namespace, pod) -> the series of one family
+
+
+@dataclass(slots=True)
+class _Round:
+    """What was asked at one instant; an error is remembered too, so that a thousand runs ask a dead server once."""
+
+    at: float
+    begun: float
+    namespaces: frozenset[str]
+    answers: "dict[str, _ByPod | Missing]" = field(default_factory=dict)
+
+
+class PrometheusSource:
+    """A `Source` that asks a Prometheus."""
+
+    def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._session = BoundedSession(settings.ca_file, settings.token_file)
+        self._client = PrometheusConnect(
+            settings.address.rstrip("/"), retry=Retry(0, redirect=0), session=self._session
+        )
+        # One question at a time: whoever waits finds the answer there. Hence one connection is enough.
+        self._session.mount(settings.address, HTTPAdapter(pool_maxsize=1, max_retries=Retry(0, redirect=0)))
+        self._asking = threading.Lock()
+        self._interest: dict[str, float] = {}
+        self._round = _Round(0.0, float("-inf"), frozenset())
+
+    def read(
+        self, targets: Sequence[PodTarget], specs: Specs, *, within_seconds: float
+    ) -> Mapping[str, Reading | Missing]:
+        """Read the newest whole scrape of every target; see `Source.read`.
+
+        Raise QueryInvalidError, a RefusedError, when the server refuses the query.
+        """
+        deadline = self._clock.monotonic() + within_seconds
+        if not self._asking.acquire(timeout=max(0.0, within_seconds)):
+            late = Missing(MissingReason.TIMED_OUT, "other queries to Prometheus have not ended")
+            return {target.uid: late for target in targets}
+        try:
+            current = self._current_round(targets)
+            for name in sorted({spec.family for spec in specs.values()}):
+                if name not in current.answers:
+                    current.answers[name] = self._ask(name, current, deadline)
+        finally:
+            self._asking.release()
+        return {target.uid: self._pod(target, specs, current) for target in targets}
+
+    def close(self) -> None:
+        """Close the connection; idempotent."""
+        self._client.close()
+
+    def _current_round(self, targets: Sequence[PodTarget]) -> _Round:
+        now = self._clock.monotonic()
+        asked = {target.namespace for target in targets}
+        self._interest |= dict.fromkeys(asked, now)
+        self._interest = {name: at for name, at in self._interest.items() if now - at <= INTEREST_SECONDS}
+        fresh = now - self._round.begun < SHARE_INTERVALS * self._settings.every_seconds
+        if not fresh or not asked <= self._round.namespaces:
+            self._round = _Round(self._clock.now().timestamp(), now, frozenset(self._interest))
+        return self._round
+
+    def _ask(self, name: str, current: _Round, deadline: float) -> _ByPod | Missing:
+        by_pod: dict[tuple[str, str], list[_Track]] = {}
+        try:
+            for query in self._queries(name, current.namespaces):
+                left = max(MIN_TIMEOUT_SECONDS, deadline - self._clock.monotonic())
+                params = {"time": f"{current.at:.3f}", "timeout": f"{left:.3f}s"}
+                for row in self._client.custom_query(query, params=params, timeout=left):  # pyright: ignore[reportArgumentType]
+                    self._sort_in(row, by_pod)
+        except QueryError as error:
+            return Missing(error.reason, str(error))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return Missing(MissingReason.MALFORMED, f"a series of {name} cannot be read: {error!r}")
+        return by_pod
+
+    def _queries(self, name: str, namespaces: frozenset[str]) -> Iterator[str]:
+        """Yield the grouped query, in shards that a server and every proxy before it will take."""
+        window = f"[{max(1, round(WINDOW_INTERVALS * self._settings.every_seconds * 1000))}ms]"
+        shard: list[str] = []
+        for namespace in sorted(namespaces):
+            if shard and len("|".join((*shard, namespace))) + len(name) > MAX_QUERY_BYTES - 100:
+                yield self._query(name, shard, window)
+                shard = []
+            shard.append(re.escape(namespace).replace("\\-", "-"))
+        yield self._query(name, shard, window)
+
+    def _query(self, name: str, namespaces: Sequence[str], window: str) -> str:
+        return f'{name}{{{self._settings.namespace_label}=~"{"|".join(namespaces)}"}}{window}'
+
+    def _sort_in(self, row: Any, by_pod: dict[tuple[str, str], list[_Track]]) -> None:
+        labels: dict[str, str] = row["metric"]
+        pod = (labels.get(self._settings.namespace_label, ""), labels.get(self._settings.pod_label, ""))
+        values = {float(at): float(value) for at, value in row["values"]}
+        track = _Track(labels, (labels.get("job", ""), labels.get("instance", "")), values)
+        by_pod.setdefault(pod, []).append(track)
+
+    def _pod(self, target: PodTarget, specs: Specs, current: _Round) -> Reading | Missing:
+        families: dict[str, list[_Track]] = {}
+        for name in {spec.family for spec in specs.values()}:
+            answer = current.answers[name]
+            if isinstance(answer, Missing):
+                return answer
+            families[name] = list(answer.get((target.namespace, target.name), ()))
+            if not families[name]:
+                return Missing(MissingReason.ABSENT, f"Prometheus has no {name} of this pod")
+        if len({track.target for tracks in families.values() for track in tracks}) > 1:
+            return Missing(
+                MissingReason.DUPLICATE_SERIES, "the pod is scraped by more than one job or instance"
+            )
+        times = _whole_scrapes(families, target.started)
+        if not times or current.at - times[0] > STALE_INTERVALS * self._settings.every_seconds:
+            return Missing(MissingReason.STALE, f"no whole scrape in {STALE_INTERVALS} intervals")
+        if len(times) > 1 and any(
+            times[1] in track.values and times[0] not in track.values
+            for tracks in families.values()
+            for track in tracks
+        ):
+            # A sum over fewer series would look like a restart, and everything would be counted again.
+            return Missing(MissingReason.PARTIAL, "a series vanished between two scrapes")
+        taken = counts(specs, {name: _series_at(tracks, times[0]) for name, tracks in families.items()})
+        return taken if isinstance(taken, Missing) else target.reading(times[0], taken)
+
+
+def _whole_scrapes(families: Mapping[str, Sequence[_Track]], started: float) -> list[float]:
+    """Return the times, newest first, at which every family has a sample: all counts of one scrape."""
+    shared: set[float] | None = None
+    for tracks in families.values():
+        times = {at for track in tracks for at in track.values if at >= started}
+        shared = times if shared is None else shared & times
+    return sorted(shared or (), reverse=True)
+
+
+def _series_at(tracks: Sequence[_Track], at: float) -> list[Series]:
+    return [Series(track.labels, track.values[at]) for track in tracks if at in track.values]
