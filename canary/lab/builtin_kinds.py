@@ -1,0 +1,305 @@
+"""The kinds of Kubernetes itself that canary touches, with the defaults and rules that it relies on.
+
+The schemas are partial on purpose: unknown fields pass, known ones are completed as a real API server
+completes them, because canary compares *defaulted* templates and reads back what it wrote. Called by
+`store.py`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from canary.lab.objects import Object
+from canary.lab.printer import COLUMNS
+from canary.lab.resources import CRD_GROUP, Kind, Kinds
+from canary.lab.selectors import matches
+
+MAX_WEIGHT = 1_000_000  # of one backendRef, the Gateway API's own limit
+MAX_BACKENDS = 16
+
+_OPEN = "x-kubernetes-preserve-unknown-fields"
+
+
+def _open(required: tuple[str, ...] = (), **fields: Any) -> Object:
+    """Return an object schema that knows some fields and lets the others pass."""
+    return {"type": "object", _OPEN: True, "required": list(required), "properties": fields}
+
+
+def _list(items: Object, most: int | None = None) -> Object:
+    return {"type": "array", "items": items} | ({"maxItems": most} if most is not None else {})
+
+
+def _default(value: Any, **limits: Any) -> Object:
+    words = {bool: "boolean", int: "integer", str: "string", dict: "object", list: "array"}
+    extra = {_OPEN: True} if isinstance(value, dict) else {}
+    return {"type": words[type(value)], "default": value, **extra, **limits}
+
+
+def _count(default: int) -> Object:
+    return _default(default, minimum=0, format="int32")
+
+
+_NAME = {"type": "string", "minLength": 1}
+_INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+
+_PROBE = _open(
+    timeoutSeconds=_count(1),
+    periodSeconds=_count(10),
+    successThreshold=_count(1),
+    failureThreshold=_count(3),
+    httpGet=_open(path=_default("/"), scheme=_default("HTTP")),
+)
+_CONTAINER = _open(
+    required=("name", "image"),
+    name=_NAME,
+    image=_NAME,
+    ports=_list(
+        _open(required=("containerPort",), protocol=_default("TCP"), containerPort={"type": "integer"})
+    ),
+    env=_list(_open(required=("name",), name=_NAME)),
+    resources=_default({}),
+    terminationMessagePath=_default("/dev/termination-log"),
+    terminationMessagePolicy=_default("File"),
+    livenessProbe=_PROBE,
+    readinessProbe=_PROBE,
+    startupProbe=_PROBE,
+)
+_POD_SPEC = _open(
+    required=("containers",),
+    containers={**_list(_CONTAINER), "minItems": 1, "x-kubernetes-list-type": "map"}
+    | {"x-kubernetes-list-map-keys": ["name"]},
+    initContainers=_list(_CONTAINER),
+    restartPolicy=_default("Always"),
+    terminationGracePeriodSeconds=_count(30),
+    dnsPolicy=_default("ClusterFirst"),
+    schedulerName=_default("default-scheduler"),
+    securityContext=_default({}),
+)
+_TEMPLATE = _open(
+    required=("spec",), metadata={"type": "object", "nullable": True, _OPEN: True}, spec=_POD_SPEC
+)
+_SELECTOR = _open(matchLabels={"type": "object", "additionalProperties": {"type": "string"}})
+_ROLLING = _open(
+    maxUnavailable={**_INT_OR_STRING, "default": "25%"}, maxSurge={**_INT_OR_STRING, "default": "25%"}
+)
+_DEPLOYMENT = _open(
+    required=("spec",),
+    spec=_open(
+        required=("selector", "template"),
+        replicas=_count(1),
+        selector=_SELECTOR,
+        template=_TEMPLATE,
+        paused={"type": "boolean"},
+        strategy=_open(
+            type=_default("RollingUpdate", enum=["RollingUpdate", "Recreate"]), rollingUpdate=_ROLLING
+        )
+        | {"default": {}},
+        revisionHistoryLimit=_count(10),
+        progressDeadlineSeconds=_count(600),
+        minReadySeconds={"type": "integer", "minimum": 0},
+    ),
+)
+_REPLICA_SET = _open(
+    required=("spec",),
+    spec=_open(required=("selector",), replicas=_count(1), selector=_SELECTOR, template=_TEMPLATE),
+    status=_default({"replicas": 0}),
+)
+_SERVICE = _open(
+    required=("spec",),
+    spec=_open(
+        type=_default("ClusterIP"),
+        sessionAffinity=_default("None"),
+        internalTrafficPolicy=_default("Cluster"),
+        ipFamilyPolicy=_default("SingleStack"),
+        ipFamilies={**_list({"type": "string"}), "default": ["IPv4"]},
+        ports=_list(_open(required=("port",), port={"type": "integer"}, protocol=_default("TCP"))),
+    ),
+)
+_POLICY = _open(
+    required=("type", "value", "periodSeconds"), value={"type": "integer"}, periodSeconds={"type": "integer"}
+)
+_SCALING = _open(selectPolicy=_default("Max", enum=["Max", "Min", "Disabled"]), policies=_list(_POLICY))
+_HPA = _open(
+    required=("spec",),
+    spec=_open(
+        required=("scaleTargetRef", "maxReplicas"),
+        minReplicas=_count(1),
+        maxReplicas={"type": "integer", "minimum": 1},
+        behavior=_open(scaleUp={**_SCALING, "default": {}}, scaleDown={**_SCALING, "default": {}}),
+    ),
+)
+_BACKEND = _open(
+    required=("name",),
+    group=_default(""),
+    kind=_default("Service"),
+    name=_NAME,
+    weight=_default(1, minimum=0, maximum=MAX_WEIGHT, format="int32"),
+)
+_MIRROR = _open(
+    backendRef=_open(required=("name",), group=_default(""), kind=_default("Service"), name=_NAME)
+)
+_MATCH = _open(path=_open(type=_default("PathPrefix"), value=_default("/")) | {"default": {}})
+_HTTP_ROUTE = _open(
+    required=("spec",),
+    spec=_open(
+        parentRefs=_list(
+            _open(
+                required=("name",),
+                group=_default("gateway.networking.k8s.io"),
+                kind=_default("Gateway"),
+                name=_NAME,
+            ),
+            32,
+        ),
+        rules=_list(
+            _open(
+                matches={**_list(_MATCH, 64), "default": [{"path": {"type": "PathPrefix", "value": "/"}}]},
+                filters=_list(_open(required=("type",), requestMirror=_MIRROR), 16),
+                backendRefs=_list(_BACKEND, MAX_BACKENDS),
+            ),
+            16,
+        )
+        | {"default": [{}]},
+    ),
+)
+_ENDPOINT_SLICE = _open(
+    required=("addressType", "endpoints"),
+    addressType={"type": "string", "enum": ["IPv4", "IPv6", "FQDN"]},
+    endpoints={
+        **_list(_open(required=("addresses",), addresses={**_list({"type": "string"}, 100), "minItems": 1}))
+    }
+    | {"maxItems": 1000},
+    ports=_list(_open(protocol=_default("TCP"), name=_default(""))),
+)
+_DEFINITION_NAMES = _open(required=("kind", "plural"), kind=_NAME, plural=_NAME)
+_DEFINITION = _open(
+    required=("spec",),
+    spec=_open(
+        required=("group", "names", "scope", "versions"),
+        names=_DEFINITION_NAMES,
+        scope={"type": "string", "enum": ["Namespaced", "Cluster"]},
+        versions={**_list(_open(required=("name", "served", "storage", "schema"))), "minItems": 1},
+    ),
+)
+
+
+def _template_defaults(obj: Object) -> None:
+    pod = obj["spec"].get("template") if "template" in obj["spec"] else obj
+    spec = (pod or {}).get("spec")
+    for container in spec["containers"] if spec else ():
+        image: str = container["image"]
+        latest = image.endswith(":latest") or not {":", "@"} & set(image.rpartition("/")[2])
+        container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+
+
+def _deployment_defaults(obj: Object) -> None:
+    _template_defaults(obj)
+    strategy = obj["spec"]["strategy"]
+    if strategy.get("type") == "RollingUpdate" and "rollingUpdate" not in strategy:
+        strategy["rollingUpdate"] = {"maxUnavailable": "25%", "maxSurge": "25%"}
+    if not obj["spec"].get("paused", True):
+        del obj["spec"]["paused"]  # a real server leaves false out
+
+
+def _service_defaults(obj: Object) -> None:
+    for port in obj["spec"].get("ports") or ():
+        port.setdefault("targetPort", port.get("port"))
+
+
+def _scaling_defaults(obj: Object) -> None:
+    behavior = obj["spec"].get("behavior")
+    if not isinstance(behavior, dict):
+        return
+    behavior["scaleUp"].setdefault("stabilizationWindowSeconds", 0)
+    behavior["scaleUp"].setdefault(
+        "policies",
+        [
+            {"type": "Pods", "value": 4, "periodSeconds": 15},
+            {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ],
+    )
+    behavior["scaleDown"].setdefault("policies", [{"type": "Percent", "value": 100, "periodSeconds": 15}])
+
+
+def _workload_rules(new: Object, old: Object | None) -> Iterator[str]:
+    spec = new["spec"]
+    selector: Object = spec["selector"]
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if not matches(selector, labels):
+        yield "spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`"
+    if old is not None and old["spec"]["selector"] != selector:
+        yield "spec.selector: Invalid value: field is immutable"
+
+
+def _revision_rules(new: Object, old: Object | None) -> Iterator[str]:
+    if old is not None and old.get("data") != new.get("data"):
+        yield "data: Invalid value: field is immutable"
+
+
+def _definition_rules(new: Object, _old: Object | None) -> Iterator[str]:
+    spec = new["spec"]
+    wanted = f"{spec['names']['plural']}.{spec['group']}"
+    if new["metadata"]["name"] != wanted:
+        yield f'metadata.name: Invalid value: must be spec.names.plural+"."+spec.group, {wanted}'
+    if sum(bool(version["storage"]) for version in spec["versions"]) != 1:
+        yield "spec.versions: Invalid value: must have exactly one version marked as storage version"
+
+
+_STATUS = frozenset({"status"})
+_SCALED = frozenset({"status", "scale"})
+
+
+def _kind(group: str, name: str, plural: str, version: str = "v1", **facts: Any) -> Kind:
+    return Kind(group, version, name, plural, columns=COLUMNS.get(name, ()), **facts)
+
+
+def builtin_kinds() -> Kinds:
+    """Return a fresh registry with the kinds of Kubernetes and of the Gateway API."""
+    return Kinds((*_core_kinds(), *_workload_kinds(), *_other_kinds()))
+
+
+def _core_kinds() -> tuple[Kind, ...]:
+    pods: Any = {"stops_gracefully": True, "schema": _open(required=("spec",), spec=_POD_SPEC)}
+    services: Any = {"schema": _SERVICE, "defaults": _service_defaults, "categories": ("all",)}
+    return (
+        _kind("", "Namespace", "namespaces", namespaced=False, short_names=("ns",), subresources=_STATUS),
+        _kind(
+            "", "Pod", "pods", short_names=("po",), subresources=_STATUS, defaults=_template_defaults, **pods
+        ),
+        _kind("", "Service", "services", short_names=("svc",), subresources=_STATUS, **services),
+        _kind("", "Event", "events", short_names=("ev",)),
+        _kind("", "ConfigMap", "configmaps", short_names=("cm",)),
+        _kind("", "ServiceAccount", "serviceaccounts", short_names=("sa",)),
+    )
+
+
+def _workload_kinds() -> tuple[Kind, ...]:
+    shared: Any = {"counts_generations": True, "categories": ("all",), "subresources": _SCALED}
+    deployments: Any = {"schema": _DEPLOYMENT, "defaults": _deployment_defaults, "rules": _workload_rules}
+    replicas: Any = {"schema": _REPLICA_SET, "defaults": _template_defaults, "rules": _workload_rules}
+    return (
+        _kind("apps", "Deployment", "deployments", short_names=("deploy",), **deployments, **shared),
+        _kind("apps", "ReplicaSet", "replicasets", short_names=("rs",), **replicas, **shared),
+        _kind("apps", "ControllerRevision", "controllerrevisions", rules=_revision_rules),
+    )
+
+
+def _other_kinds() -> tuple[Kind, ...]:
+    policy: Any = {"short_names": ("pdb",), "subresources": _STATUS, "counts_generations": True}
+    scaler: Any = {
+        "short_names": ("hpa",),
+        "subresources": _STATUS,
+        "schema": _HPA,
+        "defaults": _scaling_defaults,
+    }
+    route: Any = {"subresources": _STATUS, "schema": _HTTP_ROUTE, "counts_generations": True}
+    definition: Any = {"namespaced": False, "short_names": ("crd", "crds"), "schema": _DEFINITION}
+    definition |= {"rules": _definition_rules, "subresources": _STATUS, "counts_generations": True}
+    slices: Any = {"schema": _ENDPOINT_SLICE, "counts_generations": True}
+    return (
+        _kind("discovery.k8s.io", "EndpointSlice", "endpointslices", **slices),
+        _kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", **policy),
+        _kind("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", version="v2", **scaler),
+        _kind("coordination.k8s.io", "Lease", "leases"),
+        _kind("gateway.networking.k8s.io", "HTTPRoute", "httproutes", **route),
+        _kind(CRD_GROUP, "CustomResourceDefinition", "customresourcedefinitions", **definition),
+    )

@@ -1,0 +1,243 @@
+"""Structural schemas: what an API server does to an object before it stores it.
+
+`complete` prunes unknown fields and fills in defaults; `problems` lists what breaks the schema, each with its
+path; `refuse_unknown_rules` compiles every CEL rule once, so that a CRD with a rule that the lab cannot
+evaluate is refused. Called by the store for CRDs and for the built-in kinds of `builtin_kinds.py`; pure.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from canary.lab.api_error import ApiError, StatusReason
+from canary.lab.cel import CelError, compile_rule
+from canary.lab.objects import canonical, clone
+
+Schema = Mapping[str, Any]
+
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_INT_OR_STRING = "x-kubernetes-int-or-string"
+_RULES = "x-kubernetes-validations"
+_OBJECT_META = frozenset({"apiVersion", "kind", "metadata"})
+_INT_RANGES = {"int32": 1 << 31, "int64": 1 << 63}
+
+
+def complete(value: Any, schema: Schema, *, root: bool = True) -> Any:
+    """Prune and default `value` in place and return it."""
+    if isinstance(value, dict):
+        _complete_object(value, schema, root or bool(schema.get("x-kubernetes-embedded-resource")))
+    elif isinstance(value, list) and "items" in schema:
+        for entry in value:
+            complete(entry, schema["items"], root=False)
+    return value
+
+
+def _complete_object(value: dict[str, Any], schema: Schema, has_meta: bool) -> None:
+    fields: Mapping[str, Schema] = schema.get("properties") or {}
+    rest = schema.get("additionalProperties")
+    keep_unknown = schema.get(_PRESERVE) or rest is not None
+    for name in list(value):
+        if has_meta and name in _OBJECT_META:
+            continue
+        field = fields.get(name, rest if isinstance(rest, dict) else None)
+        is_null = value[name] is None and not (field or {}).get("nullable")
+        if (field is None and not keep_unknown) or (field is not None and is_null):
+            del value[name]
+        elif field is not None:
+            complete(value[name], field, root=False)
+    for name, field in fields.items():
+        if name not in value and "default" in field:
+            value[name] = complete(clone(field["default"]), field, root=False)
+
+
+def problems(value: Any, schema: Schema, path: str = "", old: Any = None) -> Iterator[str]:
+    """Yield each breach of the schema by `value` as a sentence that starts with its path.
+
+    `old` is what stood there before, for rules about transitions; None where there was nothing.
+    """
+    wrong = _type_problem(value, schema)
+    if wrong:
+        yield f"{path or '<root>'}: Invalid value: {_shown(value)}: {wrong}"
+        return
+    yield from _limits(value, schema, path)
+    if isinstance(value, dict):
+        yield from _object_problems(value, schema, path, old)
+    elif isinstance(value, list):
+        yield from _list_problems(value, schema, path, old)
+    yield from _variants(value, schema, path)
+    yield from _rule_problems(value, schema, path, old)
+
+
+def _shown(value: Any) -> str:
+    text = canonical(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: _is_number(value) and float(value).is_integer(),
+    "number": _is_number,
+}
+
+
+def _type_problem(value: Any, schema: Schema) -> str:
+    if value is None:
+        return "" if schema.get("nullable") else "must not be null"
+    if schema.get(_INT_OR_STRING):
+        return "" if isinstance(value, str) or _TYPES["integer"](value) else "must be an integer or a string"
+    wanted = schema.get("type")
+    return f"must be of type {wanted}" if wanted and not _TYPES[wanted](value) else ""
+
+
+def _limits(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    if "enum" in schema and value not in schema["enum"]:
+        supported = ", ".join(_shown(choice) for choice in schema["enum"])
+        yield f"{path}: Unsupported value: {_shown(value)}: supported values: {supported}"
+    if isinstance(value, str):
+        yield from _prefixed(path, value, _string_limits(value, schema))
+    elif _is_number(value):
+        yield from _prefixed(path, value, _number_limits(value, schema))
+    elif isinstance(value, list | dict):
+        least, most = (
+            ("minItems", "maxItems") if isinstance(value, list) else ("minProperties", "maxProperties")
+        )
+        if len(value) < schema.get(least, 0):
+            yield f"{path}: Invalid value: must have at least {schema[least]} entries"
+        if len(value) > schema.get(most, len(value)):
+            yield f"{path}: Too many: {len(value)}: must have at most {schema[most]} items"
+
+
+def _prefixed(path: str, value: Any, complaints: Iterator[str]) -> Iterator[str]:
+    return (f"{path}: Invalid value: {_shown(value)}: {path} in body {complaint}" for complaint in complaints)
+
+
+def _string_limits(value: str, schema: Schema) -> Iterator[str]:
+    if len(value) < schema.get("minLength", 0):
+        yield f"should be at least {schema['minLength']} chars long"
+    if len(value) > schema.get("maxLength", len(value)):
+        yield f"may not be longer than {schema['maxLength']}"
+    if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
+        yield f"should match '{schema['pattern']}'"
+    if schema.get("format") == "date-time" and not _is_moment(value):
+        yield "must be of type date-time"
+
+
+def _is_moment(value: str) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def _number_limits(value: float, schema: Schema) -> Iterator[str]:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
+        yield f"should be greater than {'' if schema.get('exclusiveMinimum') else 'or equal to '}{least}"
+    if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
+        yield f"should be less than {'' if schema.get('exclusiveMaximum') else 'or equal to '}{most}"
+    span = _INT_RANGES.get(schema.get("format", ""))
+    if span is not None and not -span <= value < span:
+        yield f"must fit {schema['format']}"
+
+
+def _object_problems(value: dict[str, Any], schema: Schema, path: str, old: Any) -> Iterator[str]:
+    fields: Mapping[str, Schema] = schema.get("properties") or {}
+    rest = schema.get("additionalProperties")
+    before: Mapping[str, Any] = old if isinstance(old, dict) else {}
+    for name in schema.get("required") or ():
+        if name not in value:
+            yield f"{_joined(path, name)}: Required value"
+    for name, entry in value.items():
+        field = fields.get(name, rest if isinstance(rest, dict) else None)
+        if field is not None:
+            yield from problems(entry, field, _joined(path, name), before.get(name))
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _list_problems(value: list[Any], schema: Schema, path: str, old: Any) -> Iterator[str]:
+    keys = _list_keys(schema)
+    identities = [_identity(entry, keys) for entry in value] if keys is not None else []
+    before = {_identity(entry, keys): entry for entry in old} if keys and isinstance(old, list) else {}
+    for index, identity in enumerate(identities):
+        if identity in identities[:index]:
+            yield f"{path}[{index}]: Duplicate value: {identity}"
+    for index, entry in enumerate(value):
+        former = before.get(identities[index]) if identities else None
+        yield from problems(entry, schema.get("items") or {}, f"{path}[{index}]", former)
+
+
+def _list_keys(schema: Schema) -> tuple[str, ...] | None:
+    """Return the keys that tell entries apart: () for a set (the whole entry does), None for a plain list."""
+    match schema.get("x-kubernetes-list-type"):
+        case "map":
+            return tuple(schema.get("x-kubernetes-list-map-keys") or ())
+        case "set":
+            return ()
+        case _:
+            return None
+
+
+def _identity(entry: Any, keys: tuple[str, ...] | None) -> str:
+    if not keys or not isinstance(entry, dict):
+        return canonical(entry)
+    return canonical({key: entry.get(key) for key in keys})
+
+
+def _variants(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    for choice in schema.get("allOf") or ():
+        yield from problems(value, choice, path)
+    for word, most in (("anyOf", math.inf), ("oneOf", 1)):
+        choices = schema.get(word)
+        if choices and not 1 <= sum(not any(problems(value, choice, path)) for choice in choices) <= most:
+            yield f"{path}: Invalid value: {_shown(value)}: must fit {word} of {len(choices)} forms"
+    if "not" in schema and not any(problems(value, schema["not"], path)):
+        yield f"{path}: Invalid value: {_shown(value)}: has a form that is ruled out"
+
+
+def _rule_problems(value: Any, schema: Schema, path: str, old: Any) -> Iterator[str]:
+    for entry in schema.get(_RULES) or ():
+        rule: str = entry["rule"]
+        if old is None and "oldSelf" in rule:
+            continue  # a rule about a change has nothing to say about a beginning
+        try:
+            holds = compile_rule(rule)({"self": value, "oldSelf": old})
+        except CelError as error:
+            holds, why = False, f"failed rule: {rule}: {error}"
+        else:
+            why = entry.get("message") or f"failed rule: {rule}"
+        if not holds:
+            where = path + (entry.get("fieldPath") or "") or "<root>"
+            yield f"{where}: Invalid value: {_shown(value)}: {why}"
+
+
+def refuse_unknown_rules(schema: Schema, path: str = "") -> None:
+    """Compile every CEL rule and pattern below `schema`; raise a 422 that names the first unreadable one."""
+    for entry in schema.get(_RULES) or ():
+        try:
+            compile_rule(entry["rule"])
+        except CelError as error:
+            message = f"{path or '<root>'}: the rule {entry['rule']!r} cannot be evaluated: {error}"
+            raise ApiError(StatusReason.INVALID, message) from error
+    for name, field in (schema.get("properties") or {}).items():
+        refuse_unknown_rules(field, _joined(path, name))
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict):
+            refuse_unknown_rules(schema[word], f"{path}[]")

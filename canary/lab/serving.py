@@ -1,0 +1,203 @@
+"""The embedded API server on a real port, so that kubectl and the CLI work against the lab as against a
+cluster.
+
+HTTPS/1.1 with keep-alive on 127.0.0.1, one thread a connection. A bearer token is turned into a user; an
+unknown one is a 401. Everything else is `ApiServer.handle` and `watch`. `kubeconfig` writes the file that
+clients need.
+"""
+
+import base64
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import yaml
+
+from canary.lab.admission import User
+from canary.lab.api_error import ApiError, StatusReason
+from canary.lab.apiserver import ApiServer, Request
+from canary.lab.certificates import server_context
+from canary.lab.objects import Object
+
+MAX_BODY = 3 * 1024 * 1024  # as the real server's request limit
+HOST = "127.0.0.1"
+STOP_SECONDS = 5.0
+BACKLOG = 128
+
+
+class HttpServer:
+    """The listener: made running, stopped once."""
+
+    def __init__(self, server: ApiServer, tokens: Mapping[str, User], *, port: int = 0) -> None:
+        self._api = server
+        context, self._certificate = server_context(HOST)
+        self._listener = _Listener((HOST, port), _Connection)
+        self._listener.context = context
+        self._listener.api = server
+        self._listener.tokens = dict(tokens)
+        self._thread = threading.Thread(
+            target=self._listener.serve_forever, args=(0.05,), name="lab-apiserver"
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"https://{HOST}:{self._listener.server_address[1]}"
+
+    def stop(self) -> None:
+        """Close the port, every watch and every connection, and wait for their threads. Idempotent."""
+        self._api.store.history.close()
+        self._listener.shutdown()
+        self._listener.close_connections()
+        self._listener.server_close()
+        self._thread.join(STOP_SECONDS)
+
+    def kubeconfig(self, path: Path, token: str, *, namespace: str = "default") -> Path:
+        """Write a kubeconfig that speaks to this server with `token`; readable by its owner only."""
+        trust = base64.b64encode(self._certificate).decode()
+        cluster = {"server": self.url, "certificate-authority-data": trust}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "me", "user": {"token": token}}],
+            "contexts": [
+                {"name": "lab", "context": {"cluster": "lab", "user": "me", "namespace": namespace}}
+            ],
+            "current-context": "lab",
+        }
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        return path
+
+
+class _Listener(ThreadingHTTPServer):
+    api: ApiServer
+    tokens: dict[str, User]
+    context: ssl.SSLContext
+    request_queue_size = BACKLOG
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        plain, address = super().get_request()
+        # the handshake happens with the first read, on the connection's own thread
+        connection = self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with self._open_lock:
+            self._open.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        """End idle keep-alive connections, whose threads would wait for the next request for ever."""
+        with self._open_lock:
+            connections = tuple(self._open)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # its own thread was quicker
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no event; the default prints a traceback."""
+
+
+class _Connection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Listener  # pyright: ignore[reportIncompatibleVariableOverride]  made by no other
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the lab's terminal belongs to the demo."""
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def _answer(self) -> None:
+        try:
+            request = self._request()
+            if request.is_watch:
+                self._stream(request)
+                return
+            reply = self.server.api.handle(request)
+            self._send(reply.status, reply.body)
+        except ApiError as error:
+            self._send(error.code, error.status())
+
+    def _request(self) -> Request:
+        body = self._body()
+        url = urlsplit(self.path)
+        return Request(
+            method=self.command,
+            path=url.path,
+            query=dict(parse_qsl(url.query, keep_blank_values=True)),
+            body=body,
+            content_type=self.headers.get("Content-Type", "application/json"),
+            accept=self.headers.get("Accept", ""),
+            user=self._user(),
+        )
+
+    def _user(self) -> User:
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        user = self.server.tokens.get(token) if scheme == "Bearer" else None
+        if user is None:
+            raise ApiError(StatusReason.UNAUTHORIZED, "Unauthorized")
+        return user
+
+    def _body(self) -> Any:
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MAX_BODY:
+            self.close_connection = True
+            raise ApiError(StatusReason.TOO_LARGE, f"limit is {MAX_BODY} bytes")
+        if not length:
+            return None
+        raw = self.rfile.read(length)
+        media = self.headers.get("Content-Type", "application/json").partition(";")[0]
+        if not media.endswith("json"):
+            raise ApiError(StatusReason.UNSUPPORTED_MEDIA_TYPE, f"the lab reads JSON, not {media}")
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            raise ApiError(StatusReason.BAD_REQUEST, f"the body is not JSON: {error}") from error
+
+    def _send(self, status: int, body: Object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        self.wfile.flush()
+
+    def _stream(self, request: Request) -> None:
+        watch = self.server.api.watch(request)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+        for line in watch:
+            shown = self.server.api.as_table(request, line) if request.wants_table else line
+            data = json.dumps(shown).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
