@@ -1,0 +1,55 @@
+# What people run here. A target sets up what it needs in .venv by itself, and is quick once that is done.
+# Arguments for the program go in ARGS: make demo ARGS="--headless --seed 7", make test ARGS="-k clock".
+
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+LOCK   := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --all-build-deps \
+          --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+SLOW   := $(wildcard tests/acceptance tests/bench)
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format acceptance lock clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolled back, about a minute
+	@canary demo $(ARGS)
+
+test: .venv/test.stamp ## every test that needs Python alone
+	@python -m pytest $(addprefix --ignore=,$(SLOW)) $(ARGS)
+
+lint: .venv/dev.stamp ## style (ruff) and types (pyright, strict)
+	@ruff check canary tests && ruff format --check canary tests && pyright
+
+format: .venv/dev.stamp ## let ruff write the style
+	@ruff check --fix canary tests && ruff format canary tests
+
+acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minutes
+	@python -m pytest tests/acceptance $(ARGS)
+
+lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases
+	@$(LOCK) $(ARGS) --output-file=requirements/run.txt pyproject.toml
+	@$(LOCK) $(ARGS) --constraint=requirements/run.txt --extra=test --output-file=requirements/test.txt pyproject.toml
+	@$(LOCK) $(ARGS) --constraint=requirements/test.txt --extra=test --extra=dev --output-file=requirements/dev.txt pyproject.toml
+
+clean: ## remove what was made here
+	rm -rf .venv .pytest_cache .hypothesis .ruff_cache build dist *.egg-info
+	find canary tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'canary needs Python 3.11 or newer. Name one: make PYTHON=/usr/bin/python3.12 demo' >&2; exit 1; }
+	@echo 'setting up .venv, once' >&2
+	@$(PYTHON) -m venv .venv
+
+.venv/%.stamp: requirements/%.txt pyproject.toml | .venv/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q canary
+	@touch $@
