@@ -1,0 +1,152 @@
+"""The Gateway API router: one adapter for HTTPRoute and GRPCRoute, and so for every gateway that implements them.
+
+The operator hands in a `Target` and what it saw; routes are read, and changed by the patches of `rules.py`. A raise
+goes from route to route and stops at the first conflict, so exposure is the highest of them and the next look goes on.
+`RouteBrake` is the other half: it shares only the HTTP client with all this.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from canary.api.run import Coordinate
+from canary.errors import ConflictError, RefusedError
+from canary.kube.client import Client, Intent
+from canary.kube.resources import HTTPROUTES, Resource
+from canary.traffic import brake, rules
+from canary.traffic.adoption import plan_routes
+from canary.traffic.brake import Object, Operation, Receipt, Written
+from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Traits, Wanted
+from canary.traffic.sight import acceptance_of, drift_of, name_of, see, shares_of
+
+GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
+ROUTE_RESOURCES = {resource.plural: resource for resource in (HTTPROUTES, GRPCROUTES)}
+RELEASE_ATTEMPTS = 5  # to give up ownership, while others write the same route
+
+
+class HTTPRouteRouter:
+    """Splits traffic by the weights of backend references."""
+
+    traits = Traits(finest_ppm=1, header_match=True, versioned=True, typical_propagation_seconds=1.0)
+
+    def __init__(self, client: Client, resource: Resource = HTTPROUTES) -> None:
+        self._client = client
+        self._resource = resource
+
+    def plan(self, target: Target) -> Plan:
+        everywhere = self._client.list(self._resource)
+        own = [route for route in everywhere if route["metadata"].get("namespace") == target.namespace]
+        foreign = [route for route in everywhere if route["metadata"].get("namespace") != target.namespace]
+        return plan_routes(target, own, foreign)
+
+    def read(self, target: Target) -> Seen:
+        return self.see(target, self._client.list(self._resource, target.namespace))
+
+    def see(self, target: Target, routes: Sequence[dict[str, Any]]) -> Seen:
+        """Return what given routes of the namespace say, for example a cache's."""
+        return see(target, self._resource.plural, routes)
+
+    def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
+        if isinstance(wanted, Detached):
+            return self._detach(target, seen)
+        if wanted == 0 and not seen.route.attached:
+            return self._attach(target, seen)
+        if not seen.route.attached:
+            raise ConflictError(f"not every rule names {target.side_service}; attach it first")
+        written = [
+            self._patch(route, rules.weight_operations(route, target, wanted), Intent.RAISING)
+            for route in seen.routes
+        ]
+        return Receipt(wanted, tuple(written))
+
+    def verify(self, target: Target, receipt: Receipt) -> Outcome:
+        stored = [
+            self._client.get(ROUTE_RESOURCES[each.resource].at(target.namespace, each.name))
+            for each in receipt.written
+        ]
+        routes = [route for route in stored if route is not None]
+        if len(routes) < len(stored) or drift_of(routes, target)[0] is not None:
+            return Outcome.DRIFTED
+        if any(share != receipt.weight_ppm for route in routes for share in shares_of(route, target)):
+            return Outcome.DRIFTED
+        return Outcome(acceptance_of(routes)[0].value)
+
+    def disarm(self, target: Target, seen: Seen) -> Receipt:
+        written = [
+            self._patch(route, rules.disarm_operations(route), Intent.RAISING)
+            for route in seen.routes
+            if brake.stable_of(route) == target.service
+        ]
+        return Receipt(seen.route.weight_ppm, tuple(written))
+
+    def _attach(self, target: Target, seen: Seen) -> Receipt:
+        if not seen.routes:
+            raise ConflictError(f"no route names Service {target.service} any more")
+        written = [
+            self._patch(route, rules.attach_operations(route, target), Intent.RAISING)
+            for route in seen.routes
+        ]
+        return Receipt(0, tuple(written))
+
+    def _detach(self, target: Target, seen: Seen) -> Receipt:
+        if seen.route.weight_ppm > 0:
+            raise RefusedError(
+                f"{target.side_service} still has traffic; set its weight to 0 before it is taken out"
+            )
+        written: list[Written] = []
+        for route in seen.routes:
+            operations = rules.detach_operations(route, target)
+            if len(operations) > 1:  # more than the version: there is something of ours
+                written.append(self._patch(route, operations, Intent.LOWERING))
+                self._give_up_ownership(target.namespace, name_of(route))
+        return Receipt(0, tuple(written))
+
+    def _give_up_ownership(self, namespace: str, name: str) -> None:
+        """Remove our entries from the route's managed fields: whoever applies the route from git owns it again."""
+        ref = self._resource.at(namespace, name)
+        for _ in range(RELEASE_ATTEMPTS):
+            route = self._client.get(ref)
+            operations = rules.ownership_operations(route) if route is not None else []
+            if not operations:
+                return
+            try:
+                self._client.json_patch(ref, operations, intent=Intent.LOWERING)
+            except ConflictError:
+                continue  # the entries moved; look where they are now
+            return
+
+    def _patch(self, route: Object, operations: Sequence[Operation], intent: Intent) -> Written:
+        ref = self._resource.at(route["metadata"]["namespace"], name_of(route))
+        stored = self._client.json_patch(ref, operations, intent=intent)
+        if stored is None:
+            raise ConflictError(f"{ref} is gone")
+        return brake.written_of(self._resource.plural, stored)
+
+
+class ClientHands:
+    """The brake's two verbs by way of the API client, as lowering writes: no lease is asked for."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def read(self, resource: str, namespace: str, name: str) -> Object | None:
+        return self._client.get(ROUTE_RESOURCES[resource].at(namespace, name))
+
+    def patch(
+        self, resource: str, namespace: str, name: str, operations: Sequence[Operation]
+    ) -> Object | None:
+        ref = ROUTE_RESOURCES[resource].at(namespace, name)
+        return self._client.json_patch(ref, operations, intent=Intent.LOWERING)
+
+
+class RouteBrake:
+    """The brake for Gateway API routes."""
+
+    def __init__(self, client: Client) -> None:
+        self._hands = ClientHands(client)
+
+    def kill(self, target: Target, coordinates: Sequence[Coordinate], epoch: str) -> Receipt:
+        cut = brake.Cut(target.namespace, target.service, target.side_service, epoch)
+        places = [
+            brake.Place(each.resource, each.name, each.rule, each.canary, each.stable) for each in coordinates
+        ]
+        return brake.kill(self._hands, cut, places)

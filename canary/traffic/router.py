@@ -1,0 +1,123 @@
+"""The seam of every router: five verbs that give traffic, and apart from them the one that takes it.
+
+A `Router` is asked by the operator; a `Brake` also by the sentinel and by `canary abort --now`. The values that pass
+are frozen. `Seen` is one look at all routes of a target: what the judge needs is in `route`, what a later write must
+present again is in `routes`. Every implementation passes `lab/router_contract.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+
+from canary.api.policy import RouteRef
+from canary.api.run import Coordinate
+from canary.core.evidence import Route
+from canary.traffic.brake import Receipt
+
+DEFAULT_ROUTE = RouteRef()
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a kind of router can do."""
+
+    finest_ppm: int
+    """The smallest share that it can give."""
+    header_match: bool
+    """A rule may match a header, so that the side can be probed before it has a weight."""
+    versioned: bool
+    """A write may ask that nothing changed since the look; without it two leaders are corrected at the next look."""
+    typical_propagation_seconds: float
+    """From an accepted write to the last request that was sent by the old weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose traffic is split, and between which two Services."""
+
+    namespace: str
+    service: str
+    side_service: str
+    route: RouteRef = DEFAULT_ROUTE
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dry run: every write in words, every reason against it with its remedy, and what to think about."""
+
+    writes: tuple[str, ...]
+    refusals: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at all routes that name the target's Service or its side."""
+
+    route: Route
+    coordinates: tuple[Coordinate, ...]
+    """Where the brake will find both Services; empty while the route is not attached."""
+    lowest_ppm: int = 0
+    """The side's least share in any rule: below `route.weight_ppm` a raise stopped half-way."""
+    routes: tuple[dict[str, Any], ...] = ()
+    """The objects, as read."""
+
+
+class Detached(Enum):
+    """The wish that the side be named nowhere."""
+
+    DETACHED = "Detached"
+
+
+DETACHED = Detached.DETACHED
+Wanted = int | Detached  # a share in parts per million (0: attached without traffic), or out of the route
+
+
+class Outcome(StrEnum):
+    """What became of a write (L0 and L1)."""
+
+    PENDING = "Pending"  # stored; not every parent has spoken of it yet
+    ACCEPTED = "Accepted"
+    REFUSED = "Refused"
+    DRIFTED = "Drifted"  # somebody else wrote since
+
+
+class Router(Protocol):
+    """Gives a side its share of the traffic."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def plan(self, target: Target) -> Plan:
+        """Say what attaching would write and what speaks against it; writes nothing."""
+        ...
+
+    def read(self, target: Target) -> Seen:
+        """Look at every route that names the target's Service or its side, live."""
+        ...
+
+    def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
+        """Make it so, if nothing changed since `seen`; else ConflictError, and what was written until then stays.
+
+        0 attaches a route that is not attached. DETACHED gives the former weights back, and is refused while the
+        side has traffic.
+        """
+        ...
+
+    def verify(self, target: Target, receipt: Receipt) -> Outcome:
+        """Tell whether what was written is still stored, and accepted by every parent."""
+        ...
+
+    def disarm(self, target: Target, seen: Seen) -> Receipt:
+        """Drop the coordinates that are kept on the route: from here on stable is no longer the old version."""
+        ...
+
+
+class Brake(Protocol):
+    """Takes all traffic from a side."""
+
+    def kill(self, target: Target, coordinates: Sequence[Coordinate], epoch: str) -> Receipt:
+        """Write 0 to the side and everything to stable, now; idempotent. `epoch` is new at every call."""
+        ...
