@@ -3,12 +3,14 @@
 The CLI's acting verbs create these and nothing else. The controller answers in the request's status.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from canary.api.reasons import Verb
+from canary.api.reasons import MACHINE_VERBS, Verb
 from canary.api.types import Digest, Model, Name, Percent, Sentence, Timestamp, Word
+
+MIN_REVIEW_REASON = 20  # characters: an approval says what was read
 
 
 class Subject(Model):
@@ -47,6 +49,21 @@ class CanaryRequestSpec(Model):
     """When an approval or a bypass ends."""
     signature: Annotated[str, Field(max_length=8192)] = ""
     """Presence signature (SSHSIG), where the safety policy asks for one."""
+
+    @model_validator(mode="after")
+    def _says_what_its_verb_needs(self) -> Self:
+        if self.verb not in MACHINE_VERBS and not self.reason:
+            raise ValueError(f"say why: reason is required of {self.verb.value}")
+        if self.verb in (Verb.APPROVE, Verb.REJECT):
+            if self.digest is None:
+                raise ValueError(f"{self.verb.value} names the digest that was read")
+            if len(self.reason) < MIN_REVIEW_REASON:
+                raise ValueError(
+                    f"{self.verb.value} needs a reason of at least {MIN_REVIEW_REASON} characters"
+                )
+        if self.to is not None and self.verb is not Verb.PROMOTE:
+            raise ValueError("to goes with promote only")
+        return self
 
 
 class CanaryRequestStatus(Model):

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from canary.api.change import ChangeRecord
+from canary.api.change import ChangeRecord, ShortText
 from canary.api.policy import CanaryPolicySpec, Revision, Step
-from canary.api.reasons import Origin, Phase, Verb, Verdict
+from canary.api.reasons import PPM, Origin, Phase, Verb, Verdict
 from canary.api.types import (
     Condition,
     Count,
@@ -29,8 +29,23 @@ MAX_NOTICES = 24
 MAX_APPROVALS = 32
 MAX_HANDLED = 64
 
+LongText = Annotated[str, Field(max_length=1024)]
+
 Number = Annotated[str, Field(max_length=32, pattern=r"^(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|-?inf)?$")]
 """A measured number as text: the API server stores it as written. Empty: not known."""
+
+
+class SafetyTerms(Model):
+    """What the safety policies in force asked of this change when the run started: the API server holds us to it."""
+
+    unapproved_max_ppm: WeightPpm = PPM
+    """Largest weight without the approvals."""
+    approvals: Annotated[int, Field(ge=0, le=8, json_schema_extra={"format": "int32"})] = 0
+    """Approvals above it, by different people who did not write the change."""
+    seniors: Annotated[int, Field(ge=0, le=8, json_schema_extra={"format": "int32"})] = 0
+    """Seniors among them."""
+    policies: Annotated[list[Name], Field(max_length=16)] = []
+    """The safety policies that asked for it."""
 
 
 class CanaryRunSpec(Model):
@@ -58,6 +73,8 @@ class CanaryRunSpec(Model):
     """The slices of this run."""
     attempt: Count = 1
     """How often this version has been tried, this time included."""
+    safety: SafetyTerms = SafetyTerms()
+    """What the safety policies asked of this change; without any: nothing."""
 
     @property
     def origin(self) -> Origin:
@@ -219,6 +236,18 @@ class Approval(Model):
     """Who."""
     groups: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
     """The requester's groups."""
+    digest: Digest | None = None
+    """The digest that was read: an approval holds for this one only."""
+    senior: bool = False
+    """The requester is a senior."""
+    person: Annotated[str, Field(max_length=256)] = ""
+    """The person behind the login, where the identity map knows one."""
+    reason: Sentence = ""
+    """Why, in the person's words."""
+    accepts: Annotated[list[Word], Field(max_length=16)] = []
+    """Findings of known failure patterns that the person accepts."""
+    expires_at: Timestamp | None = None
+    """From then on it does not count."""
     step: Count = 0
     """The step it was given for."""
     counts: bool = True
@@ -246,10 +275,23 @@ class TimelineEntry(Model):
     """Who asked; empty: the controller."""
 
 
+class Attempts(Model):
+    """How telling one sink goes."""
+
+    count: Count = 0
+    """Deliveries tried without success."""
+    retry_at: Timestamp | None = None
+    """Not before."""
+    refused: bool = False
+    """The sink will never take it."""
+    error: Annotated[str, Field(max_length=256)] = ""
+    """What it said last."""
+
+
 class Notice(Model):
     """One thing that people must be told: due until every sink acknowledged it."""
 
-    id: Word
+    id: Annotated[str, Field(min_length=1, max_length=128)]
     """Run uid and state: the same notice is never two."""
     opening: Annotated[str, Field(max_length=32)] = ""
     """ACTION NEEDED, CUSTOMERS SAFE, DECISION NEEDED, or none."""
@@ -261,14 +303,37 @@ class Notice(Model):
     """The other lines."""
     created_at: Timestamp
     """When it became due."""
+    facts: Annotated[dict[Annotated[str, Field(max_length=64)], ShortText], Field(max_length=16)] = {}
+    """The numbers of the text, each by its name."""
+    links: Annotated[dict[Annotated[str, Field(max_length=64)], LongText], Field(max_length=8)] = {}
+    """Where to read more: report, runbook."""
     delivered: Annotated[dict[Annotated[str, Field(max_length=64)], Timestamp], Field(max_length=9)] = {}
-    """Sink -> when it acknowledged."""
+    """Sink -> when it last acknowledged."""
+    failing: Annotated[dict[Annotated[str, Field(max_length=64)], Attempts], Field(max_length=9)] = {}
+    """Sink -> how it goes, where it has not acknowledged."""
     attempts: Count = 0
-    """Deliveries tried."""
+    """Deliveries tried without success, all sinks."""
     retry_at: Timestamp | None = None
-    """Not before."""
+    """Not before: the soonest of the sinks."""
     last_error: Sentence = ""
     """What the last failing sink said."""
+
+
+class Shown(Model):
+    """The run in the words of `kubectl get`: derived from the other fields, for people only."""
+
+    slice: Annotated[str, Field(max_length=16)] = ""
+    """Share of the traffic that is asked for the new version."""
+    step: Annotated[str, Field(max_length=16)] = ""
+    """Steps begun, of how many."""
+    verdict: Annotated[str, Field(max_length=64)] = ""
+    """The evidence in a few words."""
+    lost: Annotated[str, Field(max_length=32)] = ""
+    """Orders lost, about."""
+    evidence: Annotated[str, Field(max_length=32)] = ""
+    """Evidence and its limit, as powers of ten."""
+    observed: Annotated[str, Field(max_length=16)] = ""
+    """Share of the traffic that the route gives the new version."""
 
 
 class CanaryRunStatus(Model):
@@ -330,5 +395,7 @@ class CanaryRunStatus(Model):
     """What happened, oldest first."""
     notices: Annotated[list[Notice], Field(max_length=MAX_NOTICES)] = []
     """What people must be told."""
+    shown: Shown = Shown()
+    """The run in the words of `kubectl get`."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
     """Ready, Reconciling, Stalled and ours."""

@@ -8,7 +8,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from canary.api.reasons import PPM, ConditionType
@@ -60,6 +68,15 @@ def parse_percent(value: object) -> int:
     """Parse "0.5%" to parts per million. Raise ValueError on anything else; an int is already ppm."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= PPM:
         return value
+    return _parse_percent_text(value)
+
+
+def _percent(value: object, info: ValidationInfo) -> int:
+    # On the wire a bare number is refused: `weight: 5` is meant as 5 %, and would be read as 5 millionths.
+    return _parse_percent_text(value) if info.mode == "json" else parse_percent(value)
+
+
+def _parse_percent_text(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(PERCENT_PATTERN, value):
         raise ValueError(f'{value!r} is not a percentage; write for example "0.5%" or "25%"')
     return round(float(value[:-1]) * PPM / 100)
@@ -72,11 +89,13 @@ def format_percent(ppm: int) -> str:
 
 def parse_timestamp(value: object) -> datetime:
     """Parse RFC 3339; a time without a zone is refused."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError(f'{value!r} is not a time with a zone; write for example "2026-03-05T12:00:00Z"')
-    return value.astimezone(UTC)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # not a date, or one beyond the years 1 to 9999 in UTC
+        pass
+    raise ValueError(f'{value!r} is not a time with a zone; write for example "2026-03-05T12:00:00Z"')
 
 
 def format_timestamp(value: datetime) -> str:
@@ -96,7 +115,7 @@ Duration = Annotated[
 ]
 Percent = Annotated[
     int,
-    BeforeValidator(parse_percent),
+    BeforeValidator(_percent),
     PlainSerializer(format_percent, return_type=str),
     WithJsonSchema(_string_schema(PERCENT_PATTERN, 16)),
 ]
