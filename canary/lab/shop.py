@@ -1,0 +1,278 @@
+"""A shop over real HTTP, whose every pod is a server on its own loopback address, with bugs to order.
+
+In go customers' requests, POST /checkout with {"buy": true} from those who mean to order; out come answers, and raw
+counters on /metrics by prometheus_client. What a bug took from customers is counted apart (`lab_…`, and `Truth`),
+which no judge reads. `ShopProcess` runs all pods in one event loop; `kubelet.py` starts that as a child process.
+"""
+
+import asyncio
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from canary.lab.child import run_child
+from canary.lab.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, Fault, FaultKind, order
+from canary.lab.wire import Request, Respond, ServerConnection, response
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LEAST_SERVICE_SECONDS = 0.001
+MEAN_SERVICE_SECONDS = 0.005
+BACKLOG = 512
+MAX_ADDRESSES_TRIED = 64
+
+
+@dataclass(slots=True)
+class Truth:
+    """What really happened to a pod's customers; times are Unix seconds."""
+
+    uid: str
+    version: str
+    requests: int = 0
+    wanted: int = 0  # requests of customers who meant to order
+    orders: int = 0
+    missing: int = 0  # orders that a bug took
+    late: int = 0  # orders with a promise of more than ten days
+    first_request_at: float | None = None
+    last_request_at: float | None = None
+    first_lost_at: float | None = None
+    last_lost_at: float | None = None
+
+    def meet(self, now: float) -> None:
+        """Note a request that came in."""
+        self.requests += 1
+        self.first_request_at = self.first_request_at or now
+        self.last_request_at = now
+
+    def settle(self, now: float, buys: bool, ordered: bool, late: bool) -> None:
+        """Note how a request ended."""
+        self.wanted += buys
+        self.orders += ordered
+        self.late += late
+        if buys and not ordered:
+            self.missing += 1
+            self.first_lost_at = self.first_lost_at or now
+            self.last_lost_at = now
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """One pod to run: where it listens, what it calls itself, what is wrong with it."""
+
+    uid: str
+    version: str
+    ip: str
+    ports: tuple[int, ...]
+    fault: Fault
+    seed: int
+
+
+class PodMetrics:
+    """The pod's counters, as any instrumented shop has them."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        requests = Counter("http_requests", "Requests served.", ["code"], registry=self.registry)
+        self.by_status = {status: requests.labels(str(status)) for status in (200, 500)}
+        self.orders = Counter("orders_completed", "Orders completed.", registry=self.registry)
+        self.seconds = Histogram(
+            "http_request_duration_seconds", "Time to serve.", buckets=BUCKETS, registry=self.registry
+        )
+        self.late = Counter(
+            "delivery_promise_days_over_10",
+            "Orders promised for later than ten days.",
+            registry=self.registry,
+        )
+        self.missing = Counter("lab_orders_missing", "Orders that a bug took.", registry=self.registry)
+        Gauge("process_start_time_seconds", "Start of the process.", registry=self.registry).set(time.time())
+        Gauge("shop_info", "Version.", ["version"], registry=self.registry).labels(version).set(1)
+
+    def count(self, status: int, ordered: bool, late: bool, seconds: float) -> None:
+        """Count one request that was served."""
+        self.by_status[status].inc()
+        self.seconds.observe(seconds)
+        if ordered:
+            self.orders.inc()
+        if late:
+            self.late.inc()
+
+    def text(self) -> bytes:
+        """Return the exposition."""
+        return generate_latest(self.registry)
+
+
+class Pod:
+    """One running pod: `start` binds its addresses, `stop` lets it go."""
+
+    def __init__(self, spec: PodSpec, truth: Truth, crashed: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.truth = truth
+        self.ready = False
+        self._crashed = crashed
+        self._loop = asyncio.get_running_loop()
+        self._metrics = PodMetrics(spec.version)
+        self._random = random.Random(f"{spec.seed}/{spec.uid}")
+        self._headers = f"X-Shop-Version: {spec.version}\r\nX-Shop-Pod: {spec.uid}\r\n"
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[ServerConnection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Listen; raise OSError if an address is taken."""
+        for port in self.spec.ports:
+            server = await self._loop.create_server(
+                lambda: ServerConnection(self._handle, self._connections), self.spec.ip, port, backlog=BACKLOG
+            )
+            self._servers.append(server)
+        self.ready = True
+        if self.spec.fault.kind is FaultKind.CRASH_LOOP:
+            self._timer = self._loop.call_later(self.spec.fault.after_seconds + CRASH_SECONDS, self._crash)
+
+    def stop(self) -> None:
+        """Close at once, listeners and connections; idempotent."""
+        self.ready = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.close()
+
+    def _crash(self) -> None:
+        self.stop()
+        self._crashed(self.spec.uid)
+
+    def _handle(self, request: Request, respond: Respond) -> None:
+        match request.method, request.path:
+            case "POST", "/checkout":
+                self._checkout(request, respond)
+            case "GET", "/metrics":
+                respond(response(200, self._metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4))
+            case "GET", "/healthz":
+                respond(response(200, b"{}"))
+            case "GET", "/readyz":
+                respond(response(200 if self.ready else 503, b"{}"))
+            case _:
+                respond(response(404, b"{}"))
+
+    def _checkout(self, request: Request, respond: Respond) -> None:
+        now = time.time()
+        self.truth.meet(now)
+        effect = self.spec.fault.effect(now - (self.truth.first_request_at or now))
+        seconds = LEAST_SERVICE_SECONDS + self._random.expovariate(1 / MEAN_SERVICE_SECONDS)
+        if self._random.random() < effect.slow:
+            seconds += SLOW_SECONDS
+        begun = self._loop.time()
+        buys = b"true" in request.body
+        self._loop.call_later(seconds, lambda: respond(self._answer(buys, effect, begun)))
+
+    def _answer(self, buys: bool, effect: Effect, begun: float) -> bytes:
+        """Complete one customer's request: count it, as the version would, and as it really was."""
+        chance = self._random.random
+        # The few errors of a healthy version hit people who browse: what is missing then, a bug took.
+        failed = chance() < effect.errors and (not buys or effect.errors > HEALTHY_ERRORS)
+        ordered = buys and not failed and chance() < effect.orders_kept
+        late = ordered and chance() < effect.late
+        self._metrics.count(500 if failed else 200, ordered, late, self._loop.time() - begun)
+        self.truth.settle(time.time(), buys, ordered, late)
+        if buys and not ordered:
+            self._metrics.missing.inc()
+        if failed:
+            return response(500, b'{"error": "internal"}', self._headers)
+        if ordered:
+            return response(200, b'{"status": "ok", "order": "%d"}' % self.truth.orders, self._headers)
+        return response(200, b'{"status": "ok"}', self._headers)
+
+
+class ShopProcess:
+    """All pods of a shop in one event loop, told by lines of JSON what to do, answering by events."""
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._tell = tell
+        self._pods: dict[str, Pod] = {}
+        self._truths: dict[str, Truth] = {}
+        self._addresses = _addresses(os.getpid())
+
+    async def obey(self, command: Mapping[str, Any]) -> None:
+        """Do one command: start, stop or truth."""
+        match command["do"]:
+            case "start":
+                await self._start(command)
+            case "stop":
+                self._stop(str(command["uid"]), float(command["grace"]))
+            case "truth":
+                pods = [truth.document() for truth in self._truths.values()]
+                self._tell({"event": "truth", "pods": pods})
+            case unknown:
+                self._tell({"event": "refused", "detail": f"no command {unknown!r}"})
+
+    def close(self) -> None:
+        """Stop every pod."""
+        for pod in self._pods.values():
+            pod.stop()
+        self._pods.clear()
+
+    async def _start(self, command: Mapping[str, Any]) -> None:
+        uid, version = str(command["uid"]), str(command["version"])
+        truth = self._truths.setdefault(uid, Truth(uid, version))
+        fault = order(command["fault"], command["drop"], command["after"])
+        ports = tuple(int(port) for port in command["ports"])
+        detail = ""
+        for ip in (
+            [command["ip"]] if command.get("ip") else itertools.islice(self._addresses, MAX_ADDRESSES_TRIED)
+        ):
+            pod = Pod(PodSpec(uid, version, ip, ports, fault, command["seed"]), truth, self._crashed)
+            try:
+                await pod.start()
+            except OSError as error:
+                pod.stop()
+                detail = str(error)
+                continue
+            self._pods[uid] = pod
+            self._tell({"event": "started", "uid": uid, "ip": ip, "at": time.time()})
+            return
+        self._tell({"event": "failed", "uid": uid, "detail": detail})
+
+    def _stop(self, uid: str, grace_seconds: float) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return
+        pod.ready = False
+        # It serves on for the grace: the gateway learns of its end a moment later.
+        asyncio.get_running_loop().call_later(grace_seconds, self._gone, pod)
+
+    def _gone(self, pod: Pod) -> None:
+        pod.stop()
+        self._tell({"event": "stopped", "uid": pod.spec.uid})
+
+    def _crashed(self, uid: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is not None:
+            self._tell({"event": "crashed", "uid": uid, "ip": pod.spec.ip})
+
+
+def _addresses(seed: int) -> Iterator[str]:
+    """Yield loopback addresses, every one of which Linux lets any process bind; none is used twice."""
+    for block in range(256):
+        third = (seed + block) % 256
+        for last in range(1, 255):
+            yield f"127.77.{third}.{last}"
+
+
+def main() -> None:
+    """Run the shop until standard input ends: when the parent goes, however it goes, the shop goes too."""
+    run_child(ShopProcess)
+
+
+if __name__ == "__main__":
+    main()
