@@ -1,0 +1,80 @@
+"""The embedded cluster, wired: store, API server, controllers, and the port where it is wanted.
+
+`Cluster(clock, timers)` is one in process, in real or simulated time: with a `SimClock` as both, everything
+happens when the owner moves the clock. `RealTimeCluster` runs the controllers on a thread. Used by demo,
+rehearse, tests.
+"""
+
+from collections.abc import Callable, Sequence
+
+from canary.clock import Clock, WallClock
+from canary.lab.admission import Rule, User, guard_rules
+from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.clock import SimClock, Timers
+from canary.lab.controllers import Controllers
+from canary.lab.loop import RealTimeLoop
+from canary.lab.objects import Object
+from canary.lab.pods import Kubelet, TimedKubelet
+from canary.lab.resources import CRD_GROUP
+from canary.lab.store import Store
+
+KubeletMaker = Callable[[Store, Timers], Kubelet]
+DEFAULT_GRACE_SECONDS = 0.5  # a deleted pod serves on for so long, as behind a preStop sleep
+
+
+class Cluster:
+    """A cluster in process. Its controllers run on `timers`."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        timers: Timers,
+        kubelet: KubeletMaker = TimedKubelet,
+        *,
+        rules: Sequence[Rule] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.store = Store(clock, seed=seed)
+        self.server = ApiServer(self.store, guard_rules() if rules is None else rules)
+        self.kubelet = kubelet(self.store, timers)
+        self.controllers = Controllers(self.store, timers, self.kubelet, DEFAULT_GRACE_SECONDS)
+
+    def install(self, definitions: Sequence[Object]) -> None:
+        """Create CustomResourceDefinitions."""
+        kind = self.store.kinds.find(CRD_GROUP, "customresourcedefinitions")
+        assert kind is not None, "the registry has the kind of kinds"
+        for definition in definitions:
+            self.store.create(kind, definition)
+
+    def transport(self, user: User, *, follow: bool = True) -> InProcessTransport:
+        """Return the road of `user` to the API server, without a wire."""
+        return InProcessTransport(self.server, user, follow=follow)
+
+    def step(self) -> None:
+        """Let the controllers do what is due now."""
+        self.controllers.step()
+
+    def stop(self) -> None:
+        """End every watch and stop every pod."""
+        self.store.history.close()
+        self.controllers.stop()
+
+
+def simulated_cluster(clock: SimClock, kubelet: KubeletMaker = TimedKubelet, *, seed: int = 0) -> Cluster:
+    """Return a cluster that lives on simulated time; nothing happens but by moving `clock`."""
+    return Cluster(clock, clock, kubelet, seed=seed)
+
+
+class RealTimeCluster(Cluster):
+    """A cluster whose controllers run on a thread of their own, from its making until `stop`."""
+
+    def __init__(
+        self, kubelet: KubeletMaker = TimedKubelet, *, rules: Sequence[Rule] | None = None, seed: int = 0
+    ) -> None:
+        self._loop = RealTimeLoop()
+        super().__init__(WallClock(), self._loop, kubelet, rules=rules, seed=seed)
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+        super().stop()
