@@ -9,6 +9,7 @@ from enum import StrEnum
 from canary.api.reasons import GROUP
 
 SIDE_SUFFIX = "-canary"
+WAY_BACK_SUFFIX = "-lastgood"
 MANAGED_BY = "canary-controller"
 
 
@@ -24,6 +25,9 @@ class Mark(StrEnum):
     # annotations of a route
     EPOCH = f"{GROUP}/epoch"  # new with every rollback write
     WEIGHT = f"{GROUP}/weight-ppm"  # the side's weight as we last wrote it
+    WAY_BACK = (
+        f"{GROUP}/way-back-ppm"  # the same of the last good version's own pods, after a commit went wrong
+    )
     STABLE = f"{GROUP}/stable"  # the Service that the side stands beside
     FORMER = f"{GROUP}/former-weights"  # rule index -> the stable weight before us; null: there was none
     KILL = f"{GROUP}/kill"  # [[rule, canary, stable], ...]: while it is there, the brake may be pulled
@@ -40,3 +44,8 @@ ROLE_CANARY = "canary"
 def side_name(name: str) -> str:
     """Return the name of the side that stands beside a Deployment or a Service of this name."""
     return name + SIDE_SUFFIX
+
+
+def way_back_name(name: str) -> str:
+    """Return the name of what serves the last good version after a commit that is taken back."""
+    return name + WAY_BACK_SUFFIX

@@ -7,7 +7,7 @@ server runs them in the test suite; a third party's router, or a real cluster, r
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canary.api.marks import side_name
@@ -17,7 +17,7 @@ from canary.errors import ConflictError, RefusedError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import HTTPROUTES
 from canary.traffic.brake import Receipt, backends, places_on
-from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target
+from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target, WayBack
 
 SHARES = (1, 5_000, 10_000, 333_333, 500_000, PPM - 1, PPM)
 Json = dict[str, Any]
@@ -94,7 +94,7 @@ class Bed:
         return self.router.write(self.target, ppm, self.router.read(self.target))
 
     def kill(self, seen: Seen, epoch: str) -> Receipt:
-        return self.brake.kill(self.target, seen.coordinates, epoch)
+        return self.brake.kill(self.target, seen.route.coordinates, epoch)
 
     def weights(self, name: str = "web") -> list[dict[str, int]]:
         """Return the stored weights of each rule, by Service."""
@@ -121,7 +121,7 @@ def attaching_names_the_side_in_every_rule_of_every_route_and_gives_it_nothing(b
     bed.make_route("app")
     seen = bed.attach()
     expect(seen.route.attached and seen.route.weight_ppm == 0, f"not attached without traffic: {seen.route}")
-    expect(len(seen.coordinates) == 4, f"4 rules, but {len(seen.coordinates)} coordinates")
+    expect(len(seen.route.coordinates) == 4, f"4 rules, but {len(seen.route.coordinates)} coordinates")
     for name in ("web", "app"):
         for weights in bed.weights(name):
             expect(weights == {bed.service: PPM, side_name(bed.service): 0}, f"{name} has {weights}")
@@ -222,7 +222,7 @@ def drift_is_told_apart_by_what_somebody_did(bed: Bed) -> None:
     original = bed.make_route()
     bed.attach()
     bed.give(100_000)
-    side = f"/spec/rules/0/backendRefs/{bed.router.read(bed.target).coordinates[0].canary}/weight"
+    side = f"/spec/rules/0/backendRefs/{bed.router.read(bed.target).route.coordinates[0].canary}/weight"
     for operation, drift in (
         ({"op": "replace", "path": side, "value": 200_000}, Drift.RAISED),
         ({"op": "replace", "path": side, "value": 10}, Drift.LOWERED),
@@ -241,9 +241,6 @@ def a_new_route_to_the_service_is_unknown(bed: Bed) -> None:
     seen = bed.router.read(bed.target).route
     expect(seen.drift is Drift.UNKNOWN_ROUTE and "backdoor" in seen.detail, f"{seen}")
     expect(not seen.attached, "a route without the side counts as attached")
-    expect_refusal(
-        ConflictError, lambda: bed.give(10_000), "a raise went past a route that does not name the side"
-    )
 
 
 def a_write_is_verified_when_every_parent_has_spoken_of_it(bed: Bed) -> None:
@@ -295,18 +292,49 @@ def a_side_with_traffic_is_not_taken_out(bed: Bed) -> None:
     )
 
 
+def a_lost_reference_is_put_back_with_its_share_in_one_write(bed: Bed) -> None:
+    original = bed.make_route()
+    bed.attach()
+    bed.give(PPM)
+    bed.edit([{"op": "replace", "path": "/spec", "value": original["spec"]}])
+    bed.give(PPM)
+    for weights in bed.weights():
+        expect(weights == {bed.service: 0, side_name(bed.service): PPM}, f"{weights}")
+
+
+def the_way_back_takes_everything_and_gives_it_back(bed: Bed) -> None:
+    original = bed.make_route()
+    bed.attach()
+    bed.give(500_000)
+    bed.router.write(bed.target, WayBack("7"), bed.router.read(bed.target))
+    seen = bed.router.read(bed.target).route
+    expect((seen.way_back_ppm, seen.weight_ppm, seen.epoch) == (PPM, 0, 7), f"{seen}")
+    expect(seen.drift is None, f"our own way back looks foreign: {seen.detail}")
+    expect(places_on("httproutes", bed.stored()) == (), "the brake would still give all to stable")
+    expect_refusal(
+        RefusedError,
+        lambda: bed.router.write(bed.target, DETACHED, bed.router.read(bed.target)),
+        "detached while the way back carries the traffic",
+    )
+    bed.router.write(replace(bed.target, armed=False), 0, bed.router.read(bed.target))
+    seen = bed.router.read(bed.target).route
+    expect((seen.way_back_ppm, seen.weight_ppm) == (0, 0), f"{seen}")
+    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    expect(_bytes(bed.stored()["spec"]) == _bytes(original["spec"]), f"{bed.stored()['spec']}")
+
+
 def the_coordinates_on_the_route_last_until_they_are_disarmed(bed: Bed) -> None:
     bed.make_route()
     seen = bed.attach()
     bed.give(PPM)
     kept = [(place.rule, place.canary, place.stable) for place in places_on("httproutes", bed.stored())]
-    known = [(each.rule, each.canary, each.stable) for each in seen.coordinates]
+    known = [(each.rule, each.canary, each.stable) for each in seen.route.coordinates]
     expect(kept == known, f"on the route {kept}, seen {known}")
-    bed.router.disarm(bed.target, bed.router.read(bed.target))
+    expect(bed.router.read(bed.target).armed, "armed, but not seen to be")
+    bed.router.write(replace(bed.target, armed=False), PPM, bed.router.read(bed.target))
     expect(places_on("httproutes", bed.stored()) == (), "the brake could still be pulled by the route alone")
-    expect(bed.router.read(bed.target).route.weight_ppm == PPM, "disarming moved traffic")
-    bed.give(500_000)
-    expect(places_on("httproutes", bed.stored()) == (), "a later write armed the route again")
+    disarmed = bed.router.read(bed.target)
+    expect(not disarmed.armed and disarmed.route.weight_ppm == PPM, "disarming moved traffic")
 
 
 def a_plan_says_what_would_be_written_and_writes_nothing(bed: Bed) -> None:
@@ -336,6 +364,8 @@ ROUTER_CHECKS: tuple[Check, ...] = (
     a_write_is_verified_when_every_parent_has_spoken_of_it,
     detaching_restores_every_route_byte_for_byte,
     a_side_with_traffic_is_not_taken_out,
+    a_lost_reference_is_put_back_with_its_share_in_one_write,
+    the_way_back_takes_everything_and_gives_it_back,
     the_coordinates_on_the_route_last_until_they_are_disarmed,
     a_plan_says_what_would_be_written_and_writes_nothing,
 )

@@ -7,7 +7,7 @@ to the new version, two controllers that write weights in turn.
 
 from collections.abc import Iterable, Sequence
 
-from canary.api.marks import SIDE_SUFFIX, TRUE, Mark
+from canary.api.marks import TRUE, WAY_BACK_SUFFIX, Mark
 from canary.api.reasons import PPM
 from canary.traffic.brake import MAX_RULES, Backend, Object, backends, positions, stable_of
 from canary.traffic.router import Plan, Target
@@ -39,11 +39,10 @@ def plan_routes(target: Target, routes: Sequence[Object], foreign: Sequence[Obje
 def _of_target(target: Target, naming: Sequence[Object]) -> list[str]:
     wanted, found = target.route.name, [name_of(route) for route in naming]
     refusals: list[str] = []
-    if len(target.side_service) > MAX_SERVICE_NAME:
-        longest = MAX_SERVICE_NAME - len(SIDE_SUFFIX)
+    if len(target.way_back_service) > MAX_SERVICE_NAME:
+        longest = MAX_SERVICE_NAME - len(WAY_BACK_SUFFIX)
         refusals.append(
-            f"{target.side_service} is too long for a Service; the name may have {longest} characters before "
-            f"{SIDE_SUFFIX}"
+            f"{target.way_back_service} would be too long for a Service; {target.service} may have {longest} characters"
         )
     if wanted is None and not found:
         refusals.append(
@@ -90,20 +89,21 @@ def _of_route(target: Target, route: Object) -> list[str]:
     ]
     rules: list[Object] = (route.get("spec") or {}).get("rules") or []
     for index, (rule, refs) in enumerate(zip(rules, backends(route), strict=True)):
-        if any(ref.service in (target.service, target.side_service) for ref in refs):
+        if any(ref.service in target.services for ref in refs):
             where = f"route {name_of(route)}, rule {index}"
             refusals += [f"{where} {why}" for why in _of_rule(target, stable_of(route), rule, refs)]
     return refusals
 
 
 def _of_rule(target: Target, attached_to: str, rule: Object, refs: Sequence[Backend]) -> list[str]:
-    stables, sides = positions(refs, target.service), positions(refs, target.side_service)
+    stables = positions(refs, target.service)
+    ours = [ref.service for ref in refs if ref.service in target.services[1:]]
     refusals: list[str] = []
-    if sides and attached_to != target.service:
-        refusals.append(f"already names {target.side_service}, which is not ours; remove that reference")
-    if len(refs) - len(sides) >= MAX_BACKENDS:
+    if ours and attached_to != target.service:
+        refusals.append(f"already names {ours[0]}, which is not ours; remove that reference")
+    if len(refs) - len(ours) >= MAX_BACKENDS:
         refusals.append(f"has {len(refs)} backends, the most that a rule may have; remove one")
-    elif len(refs) - len(sides) > len(stables):
+    elif len(refs) - len(ours) > len(stables):
         refusals.append(
             f"names {target.service} beside other backends; give {target.service} a rule of its own"
         )
@@ -137,10 +137,9 @@ def _mirrors(target: Target, rule: Object) -> bool:
         *(each for ref in refs for each in ref.get("filters") or []),
     ]
     mirrors = [each for each in filters if each.get("type") == "RequestMirror"]
-    both = (target.service, target.side_service)
     mirrored = [((each.get("requestMirror") or {}).get("backendRef") or {}).get("name") for each in mirrors]
-    from_us = bool(mirrors) and any(ref.get("name") in both for ref in refs)
-    return from_us or any(name in both for name in mirrored)
+    from_us = bool(mirrors) and any(ref.get("name") in target.services for ref in refs)
+    return from_us or any(name in target.services for name in mirrored)
 
 
 def _writers(route: Object) -> set[str]:

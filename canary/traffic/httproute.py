@@ -15,7 +15,7 @@ from canary.kube.resources import HTTPROUTES, Resource
 from canary.traffic import brake, rules
 from canary.traffic.adoption import plan_routes
 from canary.traffic.brake import Object, Operation, Receipt, Written
-from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Traits, Wanted
+from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Traits, Wanted, WayBack
 from canary.traffic.sight import acceptance_of, drift_of, name_of, see, shares_of
 
 GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
@@ -48,13 +48,11 @@ class HTTPRouteRouter:
     def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
         if isinstance(wanted, Detached):
             return self._detach(target, seen)
-        if wanted == 0 and not seen.route.attached:
-            return self._attach(target, seen)
-        if not seen.route.attached:
-            raise ConflictError(f"not every rule names {target.side_service}; attach it first")
+        if isinstance(wanted, WayBack):
+            return self._go_back(target, wanted, seen)
         written = [
-            self._patch(route, rules.weight_operations(route, target, wanted), Intent.RAISING)
-            for route in seen.routes
+            self._patch(route, rules.split_operations(route, target, wanted), Intent.RAISING)
+            for route in self._named(target, seen)
         ]
         return Receipt(wanted, tuple(written))
 
@@ -66,31 +64,26 @@ class HTTPRouteRouter:
         routes = [route for route in stored if route is not None]
         if len(routes) < len(stored) or drift_of(routes, target)[0] is not None:
             return Outcome.DRIFTED
-        if any(share != receipt.weight_ppm for route in routes for share in shares_of(route, target)):
+        if any(_differs(route, target, receipt) for route in routes):
             return Outcome.DRIFTED
         return Outcome(acceptance_of(routes)[0].value)
 
-    def disarm(self, target: Target, seen: Seen) -> Receipt:
-        written = [
-            self._patch(route, rules.disarm_operations(route), Intent.RAISING)
-            for route in seen.routes
-            if brake.stable_of(route) == target.service
-        ]
-        return Receipt(seen.route.weight_ppm, tuple(written))
-
-    def _attach(self, target: Target, seen: Seen) -> Receipt:
+    def _named(self, target: Target, seen: Seen) -> tuple[dict[str, Any], ...]:
         if not seen.routes:
             raise ConflictError(f"no route names Service {target.service} any more")
+        return seen.routes
+
+    def _go_back(self, target: Target, wanted: WayBack, seen: Seen) -> Receipt:
         written = [
-            self._patch(route, rules.attach_operations(route, target), Intent.RAISING)
-            for route in seen.routes
+            self._patch(route, rules.way_back_operations(route, target, wanted.epoch), Intent.LOWERING)
+            for route in self._named(target, seen)
         ]
         return Receipt(0, tuple(written))
 
     def _detach(self, target: Target, seen: Seen) -> Receipt:
-        if seen.route.weight_ppm > 0:
+        if seen.route.weight_ppm > 0 or seen.route.way_back_ppm > 0:
             raise RefusedError(
-                f"{target.side_service} still has traffic; set its weight to 0 before it is taken out"
+                f"{target.side_service} still has traffic; give it to {target.service} before it is taken out"
             )
         written: list[Written] = []
         for route in seen.routes:
@@ -120,6 +113,10 @@ class HTTPRouteRouter:
         if stored is None:
             raise ConflictError(f"{ref} is gone")
         return brake.written_of(self._resource.plural, stored)
+
+
+def _differs(route: Object, target: Target, receipt: Receipt) -> bool:
+    return any(share != receipt.weight_ppm for share in shares_of(route, target, target.side_service))
 
 
 class ClientHands:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Protocol
 
+from canary.api.marks import way_back_name
 from canary.api.policy import RouteRef
 from canary.api.run import Coordinate
 from canary.core.evidence import Route
@@ -41,6 +42,16 @@ class Target:
     side_service: str
     route: RouteRef = DEFAULT_ROUTE
     run: str = ""
+    armed: bool = True
+    """The brake may be pulled: stable still is the old version. False from the point of no return on."""
+
+    @property
+    def way_back_service(self) -> str:
+        return way_back_name(self.service)
+
+    @property
+    def services(self) -> tuple[str, str, str]:
+        return (self.service, self.side_service, self.way_back_service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,10 @@ class Seen:
     """One look at all routes that name the target's Service or its side."""
 
     route: Route
-    coordinates: tuple[Coordinate, ...]
-    """Where the brake will find both Services; empty while the route is not attached."""
     lowest_ppm: int = 0
     """The side's least share in any rule: below `route.weight_ppm` a raise stopped half-way."""
+    armed: bool = False
+    """Some route keeps the brake's coordinates on itself."""
     routes: tuple[dict[str, Any], ...] = ()
     """The objects, as read."""
 
@@ -72,7 +83,16 @@ class Detached(Enum):
 
 
 DETACHED = Detached.DETACHED
-Wanted = int | Detached  # a share in parts per million (0: attached without traffic), or out of the route
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """The wish that the last good version's own pods get everything: the rollback after a commit."""
+
+    epoch: str
+
+
+Wanted = int | WayBack | Detached  # a number: the side's share in parts per million, the rest is stable's
 
 
 class Outcome(StrEnum):
@@ -99,19 +119,17 @@ class Router(Protocol):
         ...
 
     def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
-        """Make it so, if nothing changed since `seen`; else ConflictError, and what was written until then stays.
+        """Make it so; what was written until an error came stays, and the next look goes on.
 
-        0 attaches a route that is not attached. DETACHED gives the former weights back, and is refused while the
-        side has traffic.
+        A share (0 attaches, or leaves the way back) and DETACHED need that nothing changed since `seen`, else
+        ConflictError. DETACHED gives the former weights back, and is refused while anything of ours has traffic.
+        WayBack needs only that the Services stand where they stood. The brake's coordinates are kept on the route
+        while `target.armed`.
         """
         ...
 
     def verify(self, target: Target, receipt: Receipt) -> Outcome:
         """Tell whether what was written is still stored, and accepted by every parent."""
-        ...
-
-    def disarm(self, target: Target, seen: Seen) -> Receipt:
-        """Drop the coordinates that are kept on the route: from here on stable is no longer the old version."""
         ...
 
 

@@ -24,7 +24,15 @@ from canary.traffic.brake import (
 )
 from canary.traffic.router import Target
 
-OUR_ANNOTATIONS = (Mark.EPOCH, Mark.WEIGHT, Mark.STABLE, Mark.FORMER, Mark.KILL, Mark.RUN)
+OUR_ANNOTATIONS = (
+    Mark.EPOCH,
+    Mark.WEIGHT,
+    Mark.WAY_BACK,
+    Mark.STABLE,
+    Mark.FORMER,
+    Mark.KILL,
+    Mark.RUN,
+)
 OUR_MANAGERS = frozenset({"canary-controller", "canary-sentinel", "canary-cli"})
 _LABEL = mark_path(Mark.ATTACHED).replace("/annotations/", "/labels/")
 
@@ -33,81 +41,82 @@ def annotations_of(route: Object) -> dict[str, str]:
     return route["metadata"].get("annotations") or {}
 
 
-def share_ppm(refs: Sequence[Backend], side: str) -> int:
-    """Return the side's share of one rule, rounded up: what counts is that it is exposed at all."""
+def share_ppm(refs: Sequence[Backend], service: str) -> int:
+    """Return a Service's share of one rule, rounded up: what counts is that it is exposed at all."""
     total = sum(ref.weight for ref in refs)
-    given = sum(ref.weight for ref in refs if ref.service == side)
+    given = sum(ref.weight for ref in refs if ref.service == service)
     return -(-given * PPM // total) if total else 0
 
 
-def attach_operations(route: Object, target: Target) -> list[Operation]:
-    """Name the side at weight 0 in every rule that names the target's Service, which gets all.
+def split_operations(route: Object, target: Target, ppm: int) -> list[Operation]:
+    """Give the side `ppm` of every rule that names either version, and the rest to stable.
 
-    The new reference is a copy of the stable one, filters included: only name and weight differ.
+    Where the side is not named yet it is added: a copy of the stable reference, filters included, of which only name
+    and weight differ.
     """
-    former = former_weights(route)
-    kill: list[tuple[int, int, int]] = []
+    former, kill = former_weights(route), list[tuple[int, int, int]]()
     operations: list[Operation] = []
     for index, refs in enumerate(backends(route)):
-        stables = positions(refs, target.service)
+        stables, sides = positions(refs, target.service), positions(refs, target.side_service)
         if not stables:
             continue
-        at, stable = f"/spec/rules/{index}/backendRefs", stables[0]
-        raw: dict[str, Any] = route["spec"]["rules"][index]["backendRefs"][stable]
+        at, raw = f"/spec/rules/{index}/backendRefs", _raw(route, index, stables[0])
         former.setdefault(index, raw.get("weight"))
-        sides = positions(refs, target.side_service)
-        operations += [set_weight(f"{at}/{side}", 0) for side in sides]
-        if not sides:
-            entry = {**raw, "name": target.side_service, "weight": 0}
-            operations.append({"op": "add", "path": f"{at}/-", "value": entry})
-        operations.append(set_weight(f"{at}/{stable}", PPM))
-        kill.append((index, sides[0] if sides else len(refs), stable))
-    return [*_at_version(route), *_marks(route, target, former, kill), *operations]
-
-
-def weight_operations(route: Object, target: Target, ppm: int) -> list[Operation]:
-    """Give the side `ppm` of every rule that names both, and the rest to stable."""
-    operations = [*_at_version(route), set_mark(Mark.WEIGHT, str(ppm))]
-    kill: list[tuple[int, int, int]] = []
-    for index, refs in enumerate(backends(route)):
-        sides, stables = positions(refs, target.side_service), positions(refs, target.service)
-        if not sides or not stables:
-            continue
-        at = f"/spec/rules/{index}/backendRefs"
-        operations.append(set_weight(f"{at}/{sides[0]}", ppm))
+        operations += [set_weight(f"{at}/{back}", 0) for back in positions(refs, target.way_back_service)]
         operations.append(set_weight(f"{at}/{stables[0]}", PPM - ppm))
-        kill.append((index, sides[0], stables[0]))
-    if Mark.KILL in annotations_of(route):
-        operations.append(set_mark(Mark.KILL, _compact(kill)))
-    return operations
+        if sides:
+            operations.append(set_weight(f"{at}/{sides[0]}", ppm))
+        else:
+            operations.append(_append(at, {**raw, "name": target.side_service, "weight": ppm}))
+        kill.append((index, sides[0] if sides else len(refs), stables[0]))
+    marks = {
+        Mark.STABLE: target.service,
+        Mark.WEIGHT: str(ppm),
+        Mark.FORMER: _compact(former),
+        **({Mark.RUN: target.run} if target.run else {}),
+        **({Mark.KILL: _compact(kill)} if target.armed else {}),
+    }
+    return [*_at_version(route), *_set_marks(route, marks), *_unset(route, target.armed), *operations]
+
+
+def way_back_operations(route: Object, target: Target, epoch: str) -> list[Operation]:
+    """Give everything to the last good version's own pods; only names are tested, no version."""
+    operations: list[Operation] = []
+    for index, refs in enumerate(backends(route)):
+        named = [
+            place for service in (target.service, target.side_service) for place in positions(refs, service)
+        ]
+        backs = positions(refs, target.way_back_service)
+        if not named:
+            continue
+        at, raw = f"/spec/rules/{index}/backendRefs", _raw(route, index, named[0])
+        operations += [is_named(f"{at}/{place}", refs[place].service) for place in (*named, *backs)]
+        operations += [set_weight(f"{at}/{place}", 0) for place in named]
+        operations += [set_weight(f"{at}/{back}", PPM) for back in backs[:1]]
+        if not backs:
+            operations.append(_append(at, {**raw, "name": target.way_back_service, "weight": PPM}))
+    marks = {Mark.EPOCH: epoch, Mark.STABLE: target.service, Mark.WEIGHT: "0", Mark.WAY_BACK: str(PPM)}
+    kept = [] if Mark.KILL not in annotations_of(route) else [{"op": "remove", "path": mark_path(Mark.KILL)}]
+    return [*_set_marks(route, marks), *kept, *operations]
 
 
 def detach_operations(route: Object, target: Target) -> list[Operation]:
-    """Take the side out of every rule, give stable its former weight, and drop our marks."""
+    """Take what is ours out of every rule, give stable its former weight, and drop our marks."""
     former = former_weights(route)
     operations: list[Operation] = []
     for index, refs in enumerate(backends(route)):
-        at = f"/spec/rules/{index}/backendRefs"
-        sides, stables = positions(refs, target.side_service), positions(refs, target.service)
+        at, stables = f"/spec/rules/{index}/backendRefs", positions(refs, target.service)
+        ours = sorted(positions(refs, target.side_service) + positions(refs, target.way_back_service))
         if (
-            sides and not stables
-        ):  # somebody left the side alone in the rule: without it there would be no backend
-            stables, sides = sides[:1], sides[1:]
+            ours and not stables
+        ):  # somebody took stable out: it takes our place, or the rule had no backend left
+            stables, ours = ours[:1], ours[1:]
             operations.append({"op": "replace", "path": f"{at}/{stables[0]}/name", "value": target.service})
             operations += _restore(f"{at}/{stables[0]}", former.get(index, 1))
-        elif stables and (sides or (index in former and refs[stables[0]].weight == PPM)):
+        elif stables and (ours or (index in former and refs[stables[0]].weight == PPM)):
             operations += _restore(f"{at}/{stables[0]}", former.get(index, 1))
-        for side in reversed(sides):
-            operations += [
-                is_named(f"{at}/{side}", target.side_service),
-                {"op": "remove", "path": f"{at}/{side}"},
-            ]
+        operations += [{"op": "remove", "path": f"{at}/{place}"} for place in reversed(ours)]
     return [*_at_version(route), *operations, *_without_marks(route)]
-
-
-def disarm_operations(route: Object) -> list[Operation]:
-    """Drop the coordinates that are kept on the route."""
-    return [*_at_version(route), *_remove_if(Mark.KILL in annotations_of(route), mark_path(Mark.KILL))]
 
 
 def ownership_operations(route: Object) -> list[Operation]:
@@ -136,23 +145,22 @@ def _at_version(route: Object) -> list[Operation]:
     return [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
 
 
-def _marks(
-    route: Object, target: Target, former: dict[int, int | None], kill: list[tuple[int, int, int]]
-) -> list[Operation]:
+def _set_marks(route: Object, marks: dict[Mark, str]) -> list[Operation]:
     metadata = route["metadata"]
     operations: list[Operation] = []
     if not metadata.get("annotations"):
         operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
     if not metadata.get("labels"):
         operations.append({"op": "add", "path": "/metadata/labels", "value": {}})
-    operations += [
-        {"op": "add", "path": _LABEL, "value": TRUE},
-        set_mark(Mark.STABLE, target.service),
-        set_mark(Mark.WEIGHT, "0"),
-        set_mark(Mark.FORMER, _compact(former)),
-        set_mark(Mark.KILL, _compact(kill)),
-    ]
-    return [*operations, set_mark(Mark.RUN, target.run)] if target.run else operations
+    operations.append({"op": "add", "path": _LABEL, "value": TRUE})
+    return [*operations, *(set_mark(mark, value) for mark, value in marks.items())]
+
+
+def _unset(route: Object, armed: bool) -> list[Operation]:
+    """Drop the marks that do not hold for a share: the way back, and the brake's coordinates where it is not armed."""
+    marks = (Mark.WAY_BACK,) if armed else (Mark.WAY_BACK, Mark.KILL)
+    present = [mark for mark in marks if mark in annotations_of(route)]
+    return [{"op": "remove", "path": mark_path(mark)} for mark in present]
 
 
 def _without_marks(route: Object) -> list[Operation]:
@@ -173,6 +181,14 @@ def _remove_if(present: bool, path: str) -> list[Operation]:
 
 def _restore(at: str, weight: int | None) -> list[Operation]:
     return [{"op": "remove", "path": f"{at}/weight"}] if weight is None else [set_weight(at, weight)]
+
+
+def _raw(route: Object, rule: int, place: int) -> dict[str, Any]:
+    return route["spec"]["rules"][rule]["backendRefs"][place]
+
+
+def _append(at: str, entry: dict[str, Any]) -> Operation:
+    return {"op": "add", "path": f"{at}/-", "value": entry}
 
 
 def _compact(value: object) -> str:

@@ -23,7 +23,8 @@ Verdicts = list[tuple[Acceptance, str]]
 def see(target: Target, resource: str, routes: Iterable[dict[str, Any]]) -> Seen:
     """Return what the namespace's routes say of the target; those that do not name it are left out."""
     ours = sorted((route for route in routes if names(route, target)), key=name_of)
-    shares = [share for route in ours for share in shares_of(route, target)]
+    shares = [share for route in ours for share in shares_of(route, target, target.side_service)]
+    back = [share for route in ours for share in shares_of(route, target, target.way_back_service)]
     whole = [_is_whole(route, target) for route in ours]
     drift, odd = drift_of(ours, target)
     acceptance, refusal = acceptance_of(ours)
@@ -35,30 +36,31 @@ def see(target: Target, resource: str, routes: Iterable[dict[str, Any]]) -> Seen
         drift=drift,
         detail=odd or refusal,
         last_writer=last_writer(ours),
-        partial=not all(whole) and any(_names_side(route, target) for route in ours),
+        partial=not all(whole) and any(_has_ours(route, target) for route in ours),
+        epoch=min(map(_epoch, ours), default=0),
+        way_back_ppm=min(back, default=0),
+        coordinates=tuple(place for route in ours for place in coordinates(route, target, resource)),
     )
-    places = tuple(place for route in ours for place in coordinates(route, target, resource))
-    return Seen(route, places, min(shares, default=0), tuple(ours))
+    armed = any(Mark.KILL in annotations_of(each) for each in ours)
+    return Seen(route, min(shares, default=0), armed, tuple(ours))
 
 
 def names(route: Object, target: Target) -> bool:
-    """Tell whether any rule names the target's Service or its side."""
-    return any(
-        ref.service in (target.service, target.side_service) for refs in backends(route) for ref in refs
-    )
+    """Tell whether any rule names one of the target's Services, or did when we last wrote."""
+    named = any(ref.service in target.services for refs in backends(route) for ref in refs)
+    return named or stable_of(route) == target.service
 
 
 def name_of(route: Object) -> str:
     return route["metadata"]["name"]
 
 
-def shares_of(route: Object, target: Target) -> list[int]:
-    """Return the side's share of each rule that names either version."""
-    both = (target.service, target.side_service)
+def shares_of(route: Object, target: Target, service: str) -> list[int]:
+    """Return a Service's share of each rule that names any of the target's."""
     return [
-        share_ppm(refs, target.side_service)
+        share_ppm(refs, service)
         for refs in backends(route)
-        if any(ref.service in both for ref in refs)
+        if any(ref.service in target.services for ref in refs)
     ]
 
 
@@ -112,8 +114,11 @@ def last_writer(routes: Sequence[Object]) -> str:
     return max(entries, default=("", ""))[1]
 
 
-def _names_side(route: Object, target: Target) -> bool:
-    return any(positions(refs, target.side_service) for refs in backends(route))
+def _has_ours(route: Object, target: Target) -> bool:
+    ours = target.services[1:]
+    return stable_of(route) == target.service or any(
+        ref.service in ours for refs in backends(route) for ref in refs
+    )
 
 
 def _is_whole(route: Object, target: Target) -> bool:
@@ -151,6 +156,12 @@ def _drift_of_route(route: Object, target: Target) -> tuple[Drift, str] | None:
 
 def _written_ppm(route: Object) -> int:
     text = annotations_of(route).get(Mark.WEIGHT, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _epoch(route: Object) -> int:
+    """Return the newest rollback write of the controller; a person's or the sentinel's has no number."""
+    text = annotations_of(route).get(Mark.EPOCH, "")
     return int(text) if text.isdecimal() else 0
 
 
