@@ -1,22 +1,27 @@
 """The gateway's view of the API server: three watches, and the status that it writes on routes.
 
-In go the server's address and a token; out comes a `Snapshot` of HTTPRoutes, Services and EndpointSlices after every
-change, within milliseconds, and `status.parents` of each route as a Gateway controller owes it. It speaks plain HTTP
-and imports no client library, because the gateway is a process that has to start quickly. `gateway.py` uses it.
+In goes a kubeconfig; out comes a `Snapshot` of HTTPRoutes, Services and EndpointSlices after every
+change, within milliseconds, and `status.parents` of each route as a Gateway controller owes it. It imports no client
+library, because the gateway is a process that has to start quickly. `gateway.py` uses it.
 """
 
+import base64
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from canary.errors import RefusedError, UnavailableError
+import yaml
+
+from canary.errors import UnavailableError
 from canary.lab.routing import wanted_status
 
 ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
@@ -38,15 +43,38 @@ class Snapshot:
     slices: tuple[Object, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    host: str
+    port: int
+    headers: Mapping[str, str]
+    trust: ssl.SSLContext | None
+
+    def connect(self, seconds: float) -> HTTPConnection:
+        if self.trust is None:
+            return HTTPConnection(self.host, self.port, timeout=seconds)
+        return HTTPSConnection(self.host, self.port, timeout=seconds, context=self.trust)
+
+
+def _server(kubeconfig: Path) -> _Server:
+    """Read the one cluster and user that the lab writes into a kubeconfig."""
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    address = urlsplit(cluster["server"])
+    trust = None
+    if address.scheme == "https":
+        trust = ssl.create_default_context(
+            cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
+        )
+    headers = {"Authorization": f"Bearer {user['token']}", "Content-Type": "application/merge-patch+json"}
+    return _Server(str(address.hostname), address.port or 443, headers, trust)
+
+
 class Feed:
     """Three watching threads and one that writes statuses. `changed` is called from any of them."""
 
-    def __init__(self, api: str, token: str, changed: Callable[[Snapshot], object]) -> None:
-        address = urlsplit(api)
-        if address.scheme != "http" or address.hostname is None:
-            raise RefusedError(f"the lab's gateway reads plain http:// API servers, not {api}")
-        self._host, self._port = address.hostname, address.port or 80
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def __init__(self, kubeconfig: Path, changed: Callable[[Snapshot], object]) -> None:
+        self._server = _server(kubeconfig)
         self._changed = changed
         self._lock = threading.Lock()
         self._objects: dict[str, dict[str, Object]] = {ROUTES: {}, SERVICES: {}, SLICES: {}}
@@ -156,12 +184,12 @@ class Feed:
     def _request(
         self, method: str, path: str, seconds: float, body: Object | None = None
     ) -> Generator[HTTPResponse]:
-        connection = HTTPConnection(self._host, self._port, timeout=seconds)
+        connection = self._server.connect(seconds)
         with self._lock:
             self._open.add(connection)
         try:
-            headers = {**self._headers, "Content-Type": "application/merge-patch+json"}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            sent = json.dumps(body) if body is not None else None
+            connection.request(method, path, sent, dict(self._server.headers))
             answer = connection.getresponse()
             if answer.status != 200:
                 raise UnavailableError(f"{method} {path} answered HTTP {answer.status}")

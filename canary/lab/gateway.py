@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -217,7 +218,7 @@ class _Upstream(asyncio.Protocol):
 
 
 class GatewayProcess:
-    """The gateway as a child process: `run` with an API server's address, or without and then `update`."""
+    """The gateway as a child process: `run` with a kubeconfig, or without and then `update`."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -237,11 +238,10 @@ class GatewayProcess:
     async def _run(self, command: Mapping[str, Any]) -> None:
         gateway = self._gateway = Gateway(int(command["seed"]))
         port, admin = await gateway.listen(int(command.get("port", 0)))
-        if command.get("api"):
+        if command.get("kubeconfig"):
             loop = asyncio.get_running_loop()
             self._feed = Feed(
-                str(command["api"]),
-                str(command.get("token", "")),
+                Path(command["kubeconfig"]),
                 lambda snapshot: loop.call_soon_threadsafe(gateway.update, snapshot),
             )
             self._feed.start()
