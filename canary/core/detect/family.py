@@ -52,6 +52,7 @@ __all__ = [
     "StateUnreadable",
     "Tally",
     "Trouble",
+    "check_phi",
     "dump",
     "judge",
     "load",

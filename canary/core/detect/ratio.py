@@ -6,8 +6,10 @@ Howard, Ramdas, McAuliffe, Sekhon 2021). A step passes when its lower end is hig
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
+from operator import add as add_floats
 
 from canary.core.detect.startmix import TwoArm, log_sum_exp, share_factor
 
@@ -76,19 +78,26 @@ def add(state: RatioCS, trial: TwoArm, phi: float) -> RatioCS:
     return RatioCS(state.canary + trial.canary / divisor, tuple(against))
 
 
-def _log_likelihoods(state: RatioCS) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the state says of each ratio of the grid: log-likelihoods, and their mixture under the prior."""
+
+    likelihoods: Sequence[float]
+    mixture: float
+
+
+def read(state: RatioCS) -> Reading:
+    """Work out what both questions below need: once a look."""
     canary = state.canary
-    return [canary * log_ratio - old for log_ratio, old in zip(_LOG_RATIOS, state.against, strict=True)]
+    likelihoods = [
+        canary * log_ratio - old for log_ratio, old in zip(_LOG_RATIOS, state.against, strict=True)
+    ]
+    return Reading(likelihoods, log_sum_exp([*map(add_floats, likelihoods, _LOG_PRIOR)]))
 
 
-def _log_mixture(likelihoods: list[float]) -> float:
-    return log_sum_exp([value + log_q for value, log_q in zip(likelihoods, _LOG_PRIOR, strict=True)])
-
-
-def limits(state: RatioCS, level: float = LEVEL) -> tuple[float, float | None]:
+def limits(reading: Reading, level: float = LEVEL) -> tuple[float, float | None]:
     """Return (low, high) of the true ratio; low 0 and high None where the grid's end was not excluded."""
-    likelihoods = _log_likelihoods(state)
-    threshold = _log_mixture(likelihoods) + log(level)
+    likelihoods, threshold = reading.likelihoods, reading.mixture + log(level)
     kept = [index for index, value in enumerate(likelihoods) if value > threshold]
     first, last = kept[0], kept[-1]
     low = 0.0 if first == 0 else _crossing(likelihoods, threshold, first - 1)
@@ -96,28 +105,27 @@ def limits(state: RatioCS, level: float = LEVEL) -> tuple[float, float | None]:
     return low, high
 
 
-def _crossing(likelihoods: list[float], threshold: float, left: int) -> float:
+def _crossing(likelihoods: Sequence[float], threshold: float, left: int) -> float:
     """Return the ratio between grid points `left` and `left` + 1 at which the likelihood meets the threshold."""
     before, after = likelihoods[left], likelihoods[left + 1]
     part = (threshold - before) / (after - before)
     return exp(_LOG_RATIOS[left] + part * (_LOG_RATIOS[left + 1] - _LOG_RATIOS[left]))
 
 
-def more_orders(state: RatioCS, margin: float, share: float, phi: float) -> float | None:
+def more_orders(reading: Reading, margin: float, share: float, phi: float) -> float | None:
     """Return about how many further canary orders of a healthy version exclude a ratio of 1 - margin.
 
     None where there is no exposure on both sides. A tenth is added, for a forecast should rather be late than early.
     """
     if not 0.0 < share < 1.0:
         return None
-    likelihoods = _log_likelihoods(state)
-    have = _log_mixture(likelihoods) - _likelihood_at(likelihoods, log(1.0 - margin))
+    have = reading.mixture - _likelihood_at(reading.likelihoods, log(1.0 - margin))
     divisor = phi * share_factor(share) if phi > 1.0 else 1.0
     per_order = (-log(1.0 - margin) + log(1.0 - share * margin) / share) / divisor
     return 1.1 * max(0.0, (log(1.0 / LEVEL) - have) / per_order)
 
 
-def _likelihood_at(likelihoods: list[float], log_ratio: float) -> float:
+def _likelihood_at(likelihoods: Sequence[float], log_ratio: float) -> float:
     right = min(max(bisect_left(_LOG_RATIOS, log_ratio), 1), len(RATIOS) - 1)
     left = right - 1
     part = (log_ratio - _LOG_RATIOS[left]) / (_LOG_RATIOS[right] - _LOG_RATIOS[left])

@@ -15,6 +15,7 @@ from math import exp, inf, log, log1p, log2
 START_KICK = 0.2  # prior mass on "broken from the start"
 STEP_KICK = 0.1  # of what is left, at each change of weight
 HORIZON_SECONDS = 3600.0  # median of the prior on the start
+_EXP_LIMIT = 700.0  # e to more than this is no float
 
 
 class Direction(Enum):
@@ -162,16 +163,17 @@ def advance(grid: Grid, mix: Mix, evidence: Sequence[float], dt: float) -> Mix:
 def carried(grid: Grid, mix: Mix, dt: float) -> list[float]:
     """Return per ratio the posterior chance that the fault, if it is one of that size, began before this look."""
     log_mass = log(starting_mass(mix, dt)[0])
-    return [
-        0.0 if old == -inf else 1.0 / (1.0 + exp(min(log_mass + log_q - old, 700.0)))
-        for old, log_q in zip(mix.log_r, grid.log_prior, strict=True)
-    ]
+    return [_carried(old, log_mass + log_q) for old, log_q in zip(mix.log_r, grid.log_prior, strict=True)]
+
+
+def _carried(old: float, new: float) -> float:
+    return 1.0 / (1.0 + exp(new - old)) if new - old < _EXP_LIMIT else 0.0
 
 
 def leading_carried(grid: Grid, before: Mix, after: Mix, dt: float) -> float:
     """Return the same for the one ratio that the evidence after the look favours."""
     leader = after.log_r.index(max(after.log_r))
-    return carried(grid, before, dt)[leader]
+    return _carried(before.log_r[leader], log(starting_mass(before, dt)[0]) + grid.log_prior[leader])
 
 
 def log_s(mix: Mix) -> float:

@@ -13,7 +13,7 @@ from math import exp, floor, inf, log
 
 from canary.api.reasons import PPM, MissingReason, Reason, Verdict
 from canary.core.detect import onset, ratio
-from canary.core.detect.monitors import MonitorName, Settings
+from canary.core.detect.monitors import Monitor, MonitorName, Settings
 from canary.core.detect.ratio import Interval
 from canary.core.detect.state import State, Tally
 
@@ -94,9 +94,10 @@ class _Question:
         self.state = state
         self.next_weight_ppm = PPM if next_weight_ppm is None else max(1, next_weight_ppm)
         self.margin = min(MOST_MARGIN, max(LEAST_MARGIN, HARM * PPM / self.next_weight_ppm))
-        self.low, self.high = ratio.limits(state.step.ratio)
-        strengths = {row.name: row.log_weight + state.log_s[row.name] for row in settings.table}
-        self.worst = max(strengths, key=lambda name: strengths[name])
+        self.reading = ratio.read(state.step.ratio)
+        self.low, self.high = ratio.limits(self.reading)
+        self.worst_row = max(settings.table, key=lambda row: row.log_weight + state.log_s[row.name])
+        self.worst = self.worst_row.name
 
     @property
     def crossed(self) -> bool:
@@ -117,10 +118,8 @@ class _Question:
 
     @cached_property
     def more_orders(self) -> float | None:
-        state = self.state
-        return ratio.more_orders(
-            state.step.ratio, self.margin, state.step.share, self.phi(MonitorName.ORDERS)
-        )
+        share, phi = self.state.step.share, self.phi(MonitorName.ORDERS)
+        return ratio.more_orders(self.reading, self.margin, share, phi)
 
     @property
     def more_seconds(self) -> float | None:
@@ -137,9 +136,9 @@ class _Question:
             return Tally(self.since.seen, self.since.expected)
         return self.state.since.get(name, Tally())
 
-    def view(self, name: str) -> MonitorView:
+    def view(self, row: Monitor) -> MonitorView:
         """Show one monitor: since the likely start where more speaks for a fault than against, else over the step."""
-        row = next(row for row in self.settings.table if row.name == name)
+        name = row.name
         tally = self.state.step.tallies.get(name, Tally())
         if self.state.log_s[name] > 0.0:
             tally = self._since_start(name)
@@ -159,7 +158,7 @@ def judge(settings: Settings, state: State, next_weight_ppm: int | None) -> Judg
         evidence_log=state.log_f,
         limit_log=settings.limit_log,
         worst=question.worst,
-        monitors={row.name: question.view(row.name) for row in settings.table},
+        monitors={row.name: question.view(row) for row in settings.table},
         effect=Interval(
             tally.seen / tally.expected if tally.expected > 0 else None, question.low, question.high
         ),
@@ -199,7 +198,7 @@ def evidence_crossed(question: _Question) -> _Finding | None:
     worst = question.worst
     reason = _REASONS[MonitorName(worst)] if worst in _REASONS else Reason.EXTRA_WORSENED
     verdict = Verdict.DRAIN if worst == MonitorName.SITE else Verdict.ROLL_BACK
-    effect = question.view(worst).effect
+    effect = question.view(question.worst_row).effect
     message = (
         f"{_words(worst)} {_percent(effect.point)} [{_percent(effect.low)}, {_percent(effect.high)}]{_when(question)}, "
         f"evidence {power(question.state.log_f)} over the limit {power(question.settings.limit_log)}"
