@@ -151,7 +151,7 @@ def route_was_rewritten(situation: Situation) -> Ending | None:
     if situation.phase not in JUDGED | {Phase.PREPARING} or route is None:
         return None
     who = route.last_writer or "somebody"
-    if route.drift is Drift.REFS_MISSING:
+    if route.drift is Drift.REFS_MISSING or (situation.phase in JUDGED and not route.attached):
         text = f"{who} reset the route: all traffic goes to the old version. {route.detail}".strip()
         return Ending(Phase.PAUSED, Because(Reason.ROUTE_LOST, text))
     if route.drift in (Drift.RAISED, Drift.LOWERED):

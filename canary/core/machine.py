@@ -186,7 +186,8 @@ def _progressing(situation: Situation) -> CanaryRunStatus:
     text = (
         f"step {index + 1} of {count}: {format_percent(step.weight)} of the traffic goes to the new version"
     )
-    raised = set_traffic(status, weight_ppm=step.weight, written_at=situation.now, verified_at=None)
+    written = {"weight_ppm": step.weight, "written_at": situation.now}
+    raised = set_traffic(status, **written, verified_at=None, zero_verified_at=None)
     because = Because(Reason.STEP_STARTED, text)
     exposed_at = status.exposed_at or situation.now
     moved = situation.with_status(change(raised, step=index, step_started_at=None, exposed_at=exposed_at))

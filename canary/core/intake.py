@@ -1,0 +1,216 @@
+"""What a policy does while no run is under way: adopt the target, keep its lock, start a run for a held change.
+
+Pure, like the machine: `(what was read) -> Intake`. A version that was taken back once starts nothing again, however
+often somebody re-applies, resyncs or restarts: only a new template or a person's `retry` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
+from canary.api.reasons import Mode, Phase, Reason, Verb
+from canary.api.run import CanaryRunSpec
+from canary.api.types import ObjectRef
+from canary.core.decision import Answer, Run
+from canary.core.evidence import Directive, Missing, Workload
+from canary.core.record import change_digest, policy_digest, record_of
+
+MAX_ATTEMPTS = 2
+TAKEN_BACK = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A CanaryPolicy as read."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: CanaryPolicySpec
+    status: CanaryPolicyStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the Deployment asks for, beyond what decisions of a run need."""
+
+    asked: Revision
+    serving: Revision | None
+    annotations: dict[str, str]
+    service: str
+    """The Service of the target's pods; empty: none, or several."""
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that one look at a policy gathers."""
+
+    workload: Workload | Missing
+    desired: Desired | None
+    runs: Sequence[Run]
+    refusals: tuple[str, ...]
+    """Why the target cannot be adopted, each with its remedy."""
+    retries: tuple[Directive, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What follows: the status, and at most one thing to do."""
+
+    status: CanaryPolicyStatus
+    adopt: bool = False
+    """Set the guard label and the lock."""
+    relock: bool = False
+    """Somebody opened the lock."""
+    start: CanaryRunSpec | None = None
+    reason: Reason = Reason.IDLE
+    message: str = ""
+    answers: tuple[Answer, ...] = ()
+
+
+def consider(policy: Policy, seen: Seen) -> Intake:
+    """Return what a look at an idle (or busy) policy asks for."""
+    status = _remembered(policy, seen)
+    if policy.spec.mode is Mode.OBSERVE:
+        return Intake(status, reason=Reason.OBSERVING, message="mode Observe: nothing is held or touched")
+    workload, desired = seen.workload, seen.desired
+    if isinstance(workload, Missing) or desired is None:
+        detail = workload.detail if isinstance(workload, Missing) else "its pods' Service is not known"
+        text = f"Deployment {policy.spec.target.name} cannot be read: {detail}"
+        return Intake(status, reason=Reason.WORKLOAD_GONE, message=text)
+    status = status.model_copy(update={"serving": desired.serving, "refusals": list(seen.refusals[:16])})
+    active = next((run for run in seen.runs if run.status.tidied_at is None), None)
+    if active is not None:
+        text = active.status.message or active.status.phase.value
+        return Intake(_busy(status, active), reason=Reason.RUN_ACTIVE, message=text)
+    status = status.model_copy(update={"active_run": ""})
+    return _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
+
+
+def _busy(status: CanaryPolicyStatus, active: Run) -> CanaryPolicyStatus:
+    return status.model_copy(update={"active_run": active.name})
+
+
+def _idle(spec: CanaryPolicySpec, seen: Seen, status: CanaryPolicyStatus) -> Intake | None:
+    """Answer for a target without a held change, or one that must be locked first."""
+    workload, desired = seen.workload, seen.desired
+    assert isinstance(workload, Workload)
+    assert desired is not None
+    adopted = status.adopted and status.target_uid == workload.uid and desired.guarded
+    if not adopted:
+        if seen.refusals:
+            return Intake(status, reason=Reason.ADOPTION_REFUSED, message=seen.refusals[0])
+        moved = status.model_copy(update={"adopted": True, "target_uid": workload.uid})
+        return Intake(
+            moved, adopt=True, reason=Reason.ADOPTED, message=f"{spec.target.name} is held from now on"
+        )
+    if not workload.paused:
+        text = "somebody opened the lock (spec.paused); it is closed again"
+        return Intake(status, relock=True, reason=Reason.UNPAUSED_BY_OTHERS, message=text)
+    if workload.template_hash == workload.stable_hash:
+        version = desired.serving.version if desired.serving else ""
+        return Intake(status, reason=Reason.IDLE, message=f"{version or 'the Deployment'} serves 100 %")
+    return None
+
+
+def _held_change(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
+    workload, desired = seen.workload, seen.desired
+    assert isinstance(workload, Workload)
+    assert desired is not None
+    if desired.serving is None or not workload.stable_hash:
+        return Intake(
+            status, reason=Reason.WORKLOAD_NOT_READY, message="no version serves yet; waiting for one"
+        )
+    if not desired.service:
+        text = "no Service (or more than one) selects the target's pods; name it in spec.service"
+        return Intake(status, reason=Reason.ADOPTION_REFUSED, message=text)
+    before = next((r for r in status.rejected if r.template_hash == workload.template_hash), None)
+    if before is None:
+        return _start(policy, seen, status, attempt=1)
+    return _again(policy, seen, status, before)
+
+
+def _again(policy: Policy, seen: Seen, status: CanaryPolicyStatus, before: RejectedRevision) -> Intake:
+    """A version that was taken back: only a person's retry starts it again, and not for ever."""
+    serving = status.serving.version if status.serving else "the old version"
+    text = (
+        f"customers safe on {serving}; this version ended {before.outcome} ({before.reason}) in {before.run}"
+    )
+    retry = next((d for d in seen.retries if not d.machine), None)
+    if retry is None:
+        return Intake(status, reason=Reason.REJECTED_BEFORE, message=f"{text}; `canary retry` tries it again")
+    if before.attempts >= MAX_ATTEMPTS:
+        refused = Answer(
+            retry.uid, retry.name, False, f"{text}; {before.attempts} attempts are the limit: push a fix"
+        )
+        return Intake(status, reason=Reason.ATTEMPT_LIMIT, message=refused.message, answers=(refused,))
+    started = _start(policy, seen, status, attempt=before.attempts + 1)
+    done = Answer(
+        retry.uid, retry.name, True, f"attempt {before.attempts + 1} of {MAX_ATTEMPTS} starts without traffic"
+    )
+    return Intake(
+        started.status, start=started.start, reason=started.reason, message=started.message, answers=(done,)
+    )
+
+
+def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int) -> Intake:
+    workload, desired = seen.workload, seen.desired
+    assert isinstance(workload, Workload)
+    assert desired is not None
+    assert desired.serving is not None
+    record = record_of(desired.annotations)
+    spec = CanaryRunSpec(
+        policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
+        policy=policy.spec,
+        policy_digest=policy_digest(policy.spec),
+        target=ObjectRef(kind="Deployment", name=policy.spec.target.name, uid=workload.uid),
+        service=desired.service,
+        revision=desired.asked,
+        baseline=desired.serving,
+        change=record,
+        digest=change_digest(workload.template_hash, policy.spec, record),
+        steps=policy.spec.resolved_steps(record.origin),
+        attempt=attempt,
+    )
+    text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
+    return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)
+
+
+def _remembered(policy: Policy, seen: Seen) -> CanaryPolicyStatus:
+    """Copy the outcome of finished runs into the policy, where it outlives them; `retry` needs the count."""
+    rejected = {item.run: item for item in policy.status.rejected}
+    for run in seen.runs:
+        if run.status.phase in TAKEN_BACK and run.name not in rejected:
+            rejected[run.name] = _rejection(run, seen.now)
+    newest: dict[str, RejectedRevision] = {}
+    for item in sorted(rejected.values(), key=lambda item: item.at):
+        newest[item.template_hash] = item
+    finished = [run for run in seen.runs if run.status.phase.final and run.status.finished_at is not None]
+    last = max(finished, key=lambda run: run.status.finished_at or seen.now, default=None)
+    promoted = {run.spec.revision.template_hash for run in finished if run.status.phase is Phase.PROMOTED}
+    kept = [item for item in newest.values() if item.template_hash not in promoted][-MAX_REJECTED:]
+    update: dict[str, object] = {"observed_generation": policy.generation, "rejected": kept}
+    if last is not None:
+        update |= {"last_run": last.name, "last_outcome": last.status.phase.value}
+    return policy.status.model_copy(update=update)
+
+
+def _rejection(run: Run, now: datetime) -> RejectedRevision:
+    cause = run.status.timeline[-1].reason if run.status.timeline else run.status.phase.value
+    return RejectedRevision(
+        template_hash=run.spec.revision.template_hash,
+        run=run.name,
+        outcome=run.status.phase.value,
+        reason=cause,
+        at=run.status.finished_at or now,
+        attempts=run.spec.attempt,
+    )
+
+
+def retries_of(directives: Sequence[Directive]) -> tuple[Directive, ...]:
+    """Return the directives that ask to try a version again."""
+    return tuple(d for d in directives if d.verb is Verb.RETRY)
