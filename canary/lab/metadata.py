@@ -41,10 +41,18 @@ def for_creation(kind: Kind, draft: Object, source: random.Random, now: datetime
         meta.setdefault("namespace", "default")
     else:
         meta.pop("namespace", None)
+    _drop_empty(meta)
     meta["creationTimestamp"] = timestamp(now)
     if kind.counts_generations:
         meta["generation"] = 1
     return {"apiVersion": kind.api_version, "kind": kind.name, **_without_type(draft, kind)}
+
+
+def _drop_empty(meta: Object) -> None:
+    """Leave out empty collections, as the server's encoding does."""
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if not meta.get(field):
+            meta.pop(field, None)
 
 
 def _without_type(draft: Object, kind: Kind) -> Object:
@@ -82,9 +90,7 @@ def for_update(kind: Kind, old: Object, draft: Object) -> Object:
     meta["name"] = name_of(old)
     if "namespace" in before:
         meta["namespace"] = before["namespace"]
-    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
-        if not meta.get(field):
-            meta.pop(field, None)
+    _drop_empty(meta)
     return {"apiVersion": kind.api_version, "kind": kind.name, **_without_type(draft, kind)}
 
 

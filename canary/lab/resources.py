@@ -16,10 +16,6 @@ from canary.lab.schema import Schema, refuse_unknown_rules
 CRD_GROUP = "apiextensions.k8s.io"
 
 
-def _no_further_defaults(_: Object) -> None:
-    """Most kinds are complete when their schema is."""
-
-
 def _no_further_rules(_new: Object, _old: Object | None) -> Iterator[str]:
     return iter(())
 
@@ -51,7 +47,7 @@ class Kind:
     stops_gracefully: bool = False
     schema: Schema = field(default_factory=lambda: {"x-kubernetes-preserve-unknown-fields": True})
     columns: tuple[Column, ...] = ()
-    defaults: Callable[[Object], None] = _no_further_defaults
+    defaults: Callable[[Object], None] | None = None
     rules: Callable[[Object, Object | None], Iterator[str]] = _no_further_rules
 
     @property

@@ -8,13 +8,14 @@ evaluate is refused. Called by the store for CRDs and for the built-in kinds of 
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.cel import CelError, compile_rule
-from canary.lab.objects import canonical, clone
+from canary.lab.objects import Object, canonical, clone
 
 Schema = Mapping[str, Any]
 
@@ -25,39 +26,49 @@ _OBJECT_META = frozenset({"apiVersion", "kind", "metadata"})
 _INT_RANGES = {"int32": 1 << 31, "int64": 1 << 63}
 
 
-def complete(value: Any, schema: Schema, *, root: bool = True) -> Any:
-    """Prune and default `value` in place and return it."""
+def complete(obj: Object, schema: Schema, stored: Object | None = None) -> Object:
+    """Prune and default an object in place and return it; a part that is shared with `stored` is complete."""
+    shared = {name for name, part in obj.items() if stored is not None and part is stored.get(name)}
+    _complete_object(obj, schema, shared | _OBJECT_META)
+    return obj
+
+
+def _complete(value: Any, schema: Schema) -> Any:
     if isinstance(value, dict):
-        _complete_object(value, schema, root or bool(schema.get("x-kubernetes-embedded-resource")))
+        embedded = schema.get("x-kubernetes-embedded-resource")
+        _complete_object(value, schema, _OBJECT_META if embedded else frozenset())
     elif isinstance(value, list) and "items" in schema:
         for entry in value:
-            complete(entry, schema["items"], root=False)
+            _complete(entry, schema["items"])
     return value
 
 
-def _complete_object(value: dict[str, Any], schema: Schema, has_meta: bool) -> None:
+def _complete_object(value: dict[str, Any], schema: Schema, untouched: AbstractSet[str]) -> None:
     fields: Mapping[str, Schema] = schema.get("properties") or {}
     rest = schema.get("additionalProperties")
     keep_unknown = schema.get(_PRESERVE) or rest is not None
     for name in list(value):
-        if has_meta and name in _OBJECT_META:
+        if name in untouched:
             continue
         field = fields.get(name, rest if isinstance(rest, dict) else None)
         is_null = value[name] is None and not (field or {}).get("nullable")
         if (field is None and not keep_unknown) or (field is not None and is_null):
             del value[name]
         elif field is not None:
-            complete(value[name], field, root=False)
+            _complete(value[name], field)
     for name, field in fields.items():
         if name not in value and "default" in field:
-            value[name] = complete(clone(field["default"]), field, root=False)
+            value[name] = _complete(clone(field["default"]), field)
 
 
 def problems(value: Any, schema: Schema, path: str = "", old: Any = None) -> Iterator[str]:
     """Yield each breach of the schema by `value` as a sentence that starts with its path.
 
-    `old` is what stood there before, for rules about transitions; None where there was nothing.
+    `old` is what stood there before, for rules about transitions; None where there was nothing. What did not
+    change is not looked at again, so that a tightened schema does not lock objects that it finds.
     """
+    if old is not None and (value is old or value == old):
+        return
     wrong = _type_problem(value, schema)
     if wrong:
         yield f"{path or '<root>'}: Invalid value: {_shown(value)}: {wrong}"

@@ -183,20 +183,14 @@ class Store:
 
     def _reviewed(self, kind: Kind, old: Object | None, draft: Object, how: Write) -> Object:
         """Complete, admit and validate a draft, in the order of a real server."""
-        self._completed(kind, draft)
+        _completed(kind, old, draft)
         admitted = how.admit(old, draft)
         if admitted is not None and admitted is not draft:
-            draft = self._completed(kind, admitted)
+            draft = _completed(kind, old, admitted)
         causes = [*metadata.problems(draft), *_first(problems(draft, kind.schema, old=old))]
         causes = causes or _first(kind.rules(draft, old))
         if causes:
             raise invalid(kind.name, name_of(draft), causes)
-        return draft
-
-    def _completed(self, kind: Kind, draft: Object) -> Object:
-        complete(draft, kind.schema)
-        if not any(problems(draft, kind.schema)):  # defaults that are code may then rely on the shape
-            kind.defaults(draft)
         return draft
 
     def _refuse_unknown_namespace(self, kind: Kind, draft: Object) -> None:
@@ -262,6 +256,15 @@ class Store:
             self.update(
                 kind, (namespace_of(obj), name_of(obj)), lambda copy, left=left: _owned_anew(copy, left)
             )
+
+
+def _completed(kind: Kind, old: Object | None, draft: Object) -> Object:
+    complete(draft, kind.schema, old)
+    spec_is_stored = old is not None and draft.get("spec") is old.get("spec")
+    if kind.defaults is None or spec_is_stored or any(problems(draft, kind.schema, old=old)):
+        return draft  # defaults that are code rely on the shape
+    kind.defaults(draft)
+    return draft
 
 
 def _owned_anew(obj: Object, owners: list[Object]) -> Object:
