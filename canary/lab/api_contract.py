@@ -108,7 +108,7 @@ def an_identical_write_makes_no_version(api: Api) -> None:
     expect(_version(other) != _version(made), "a change did not move the version")
 
 
-def an_annotation_moves_the_version_but_not_thegeneration_of(api: Api) -> None:
+def an_annotation_moves_the_version_but_not_the_generation(api: Api) -> None:
     name = api.fresh()
     made = _route(api, name, [{"name": "shop", "port": 80}])
     noted = api.patch(HTTPROUTES, name, {"metadata": {"annotations": {"example.com/epoch": "1"}}})
