@@ -1,0 +1,337 @@
+"""The sentences that people read about a run: one author for the screen, the list, Events, conditions and pages.
+
+Enters: a `StoredRun` (raw status, no model) and the time. Leaves: lines of at most 80 columns, each with its tone; rows
+of the list; what may be done next. The first line says whether customers are safe and whether somebody must act. Pure,
+and imports no pydantic, so that `canary status` stays quick.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from canary.api.reasons import Phase, Reason, Verb, Verdict
+from canary.core import wording
+from canary.core.stored import Measured, StoredRun
+from canary.core.wording import duration, seconds_between, share
+
+MAX_ATTEMPTS = 2  # of one version; a third asks for a fix
+HEARTBEAT_STALE_SECONDS = 12.0  # a new leader is there by then
+
+
+class Tone(StrEnum):
+    """How a line is meant; a terminal may colour it, nobody needs the colour."""
+
+    PLAIN = "plain"
+    SAFE = "safe"
+    CARE = "care"
+    DANGER = "danger"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a sentence needs beside the run. A heartbeat of None is not known."""
+
+    now: datetime
+    cluster: str = ""
+    heartbeat_seconds: float | None = None
+
+    @property
+    def nobody_judges(self) -> bool:
+        return self.heartbeat_seconds is not None and self.heartbeat_seconds > HEARTBEAT_STALE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class NextAction:
+    """What may follow, as far as the run's state decides; rights are the API server's to judge."""
+
+    verb: Verb
+    allowed: bool
+    because: str
+
+
+# -- the first line -------------------------------------------------------------------------------------------------
+
+
+def standing(run: StoredRun, scene: Scene) -> Line:
+    """Return the first line: are customers safe, must somebody act."""
+    if scene.nobody_judges and run.exposed and not run.final:
+        text = f"NOBODY JUDGES: no controller for {duration(scene.heartbeat_seconds)}, "
+        text += f"{share(run.seen_ppm)} on {run.new}"
+        return Line(f"{text}. `canary abort --now` works without it", Tone.DANGER)
+    if run.final and run.seen_ppm > 0 and run.asked_ppm == 0 and run.phase != Phase.PROMOTED:
+        text = (
+            f"ACTION NEEDED: {run.new} still receives {share(run.seen_ppm)} (asked 0 %): `canary abort --now`"
+        )
+        return Line(text, Tone.DANGER)
+    return _STANDINGS.get(run.phase, _unknown_phase)(run, scene)
+
+
+def _unknown_phase(run: StoredRun, scene: Scene) -> Line:
+    text = f"{run.phase}: {share(run.seen_ppm)} on {run.new}; this canary is older than the controller"
+    return Line(text, Tone.CARE)
+
+
+def _no_traffic_yet(run: StoredRun, scene: Scene) -> Line:
+    return Line(f"CUSTOMERS SAFE: {run.old} serves 100 %; {run.new} has no traffic yet", Tone.SAFE)
+
+
+def _exposed(run: StoredRun, scene: Scene) -> Line:
+    blind = seconds_between(run.at("analysis", "blindSince"), scene.now)
+    if not run.exposed:
+        return _no_traffic_yet(run, scene)
+    if blind is not None:
+        return Line(f"BLIND: no data for {duration(blind)}, {share(run.seen_ppm)} on {run.new}", Tone.DANGER)
+    worst = run.worst
+    if worst is not None and worst.state in ("suspect", "crossed"):
+        text = f"SUSPECT: {worst.name} {effect_text(worst)} at {share(run.seen_ppm)} on {run.new}"
+        return Line(text, Tone.CARE)
+    return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
+
+
+def _committing(run: StoredRun, scene: Scene) -> Line:
+    text = f"CUSTOMERS ON {run.new}, which passed every step; it rolls out with no user traffic on the roll"
+    return Line(text, Tone.SAFE)
+
+
+def _returning(run: StoredRun, scene: Scene) -> Line:
+    return Line(
+        f"CUSTOMERS ON {run.new}, which passed every step; traffic returns to its own pods", Tone.SAFE
+    )
+
+
+def _paused(run: StoredRun, scene: Scene) -> Line:
+    if run.seen_ppm > 0:
+        return Line(f"PAUSED: asked 0 %, {share(run.seen_ppm)} still seen on {run.new}", Tone.DANGER)
+    return Line(f"CUSTOMERS SAFE, DECISION NEEDED: {run.old} serves 100 %", Tone.CARE)
+
+
+def _draining(run: StoredRun, scene: Scene) -> Line:
+    return Line(
+        f"ACTION NEEDED: the whole site fell; {run.new} has no traffic, the cause is open", Tone.DANGER
+    )
+
+
+def _rolling_back(run: StoredRun, scene: Scene) -> Line:
+    seen = share(run.seen_ppm)
+    if run.reason == Reason.ROLLBACK_UNVERIFIED:
+        since = duration(seconds_between(run.at("decidedAt"), scene.now))
+        text = f"ACTION NEEDED: rollback not verified for {since}; asked 0 %, route gives {seen}"
+        return Line(text, Tone.DANGER)
+    return Line(f"TAKING TRAFFIC BACK: asked 0 %, route gives {seen}, not seen in traffic yet", Tone.CARE)
+
+
+def _promoted(run: StoredRun, scene: Scene) -> Line:
+    return Line(f"CUSTOMERS SAFE: {run.new} serves 100 %, promoted", Tone.SAFE)
+
+
+def _taken_back(run: StoredRun, scene: Scene) -> Line:
+    if run.way_back_ppm > 0:
+        return Line(f"CUSTOMERS SAFE: {run.old} serves 100 % from pods of its own", Tone.SAFE)
+    if run.top_ppm == 0:
+        return Line(f"CUSTOMERS SAFE: {run.old} serves 100 %; {run.new} never had traffic", Tone.SAFE)
+    took = seconds_between(run.at("decidedAt"), run.at("traffic", "zeroVerifiedAt"))
+    how = f", verified {duration(took)} after the decision" if took is not None else ""
+    return Line(f"CUSTOMERS SAFE: {run.old} serves 100 %{how}", Tone.SAFE)
+
+
+_STANDINGS: dict[str, Callable[[StoredRun, Scene], Line]] = {
+    Phase.HELD: _no_traffic_yet,
+    Phase.PREPARING: _no_traffic_yet,
+    Phase.PROGRESSING: _exposed,
+    Phase.BAKING: _exposed,
+    Phase.COMMITTING: _committing,
+    Phase.RETURNING: _returning,
+    Phase.PAUSED: _paused,
+    Phase.DRAINING: _draining,
+    Phase.ROLLING_BACK: _rolling_back,
+    Phase.PROMOTED: _promoted,
+    Phase.ROLLED_BACK: _taken_back,
+    Phase.ABORTED: _taken_back,
+    Phase.SUPERSEDED: _taken_back,
+    Phase.REJECTED: _taken_back,
+}
+
+# -- words and figures ---------------------------------------------------------------------------------------------
+
+
+def phase_words(phase: str) -> str:
+    """Return a phase for people: RolledBack -> ROLLED BACK."""
+    return "".join(f" {letter}" if letter.isupper() else letter for letter in phase).strip().upper()
+
+
+def change_words(run: StoredRun) -> str:
+    """Say whose work a change is: "AI-assisted (kiro), by dana"."""
+    agents = _names(run, "agents")
+    words = {"ai": "AI-assisted", "human": "by people, proved"}.get(
+        run.origin, "origin unknown, treated as AI"
+    )
+    authors = _names(run, "authors") or run.text("spec", "change", "changedBy", longest=32)
+    return words + (f" ({agents})" if agents else "") + (f", by {authors}" if authors else "")
+
+
+def _names(run: StoredRun, field: str) -> str:
+    found = run.raw.get("spec", {}).get("change", {}).get(field) if run.raw.get("spec") else None
+    names = (
+        [wording.plain(name, 24) for name in found if isinstance(name, str)]
+        if isinstance(found, list)
+        else []
+    )
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
+def effect_text(effect: Measured) -> str:
+    """Return an effect with its interval: "-100 % [-100,-81]"; an end that is open is `..`."""
+    low, high = (".." if end is None else wording.signed_percent(end) for end in (effect.low, effect.high))
+    if effect.point is None:
+        return "not known"
+    return f"{wording.signed_percent(effect.point)} % [{low},{high}]"
+
+
+def evidence_words(run: StoredRun) -> str:
+    """Return the evidence against its limit: "evidence 7.4e3 > limit 1.0e3"."""
+    evidence, limit = run.figure("evidenceLog10"), run.figure("limitLog10")
+    if evidence is None or limit is None:
+        return "no evidence yet"
+    sign = ">" if evidence >= limit else "<"
+    return f"evidence {wording.power(evidence)} {sign} limit {wording.power(limit)}"
+
+
+def moments(run: StoredRun) -> list[tuple[str, datetime]]:
+    """Return what happened when, as far as it is known, in order."""
+    named = {
+        "recorded": run.at("startedAt"),
+        "start": run.at("exposedAt"),
+        "likely break": run.at("analysis", "likelyStartAt"),
+        "decided": run.at("decidedAt"),
+        "written": run.at("traffic", "writtenAt") if run.at("decidedAt") else None,
+        "verified": run.at("traffic", "zeroVerifiedAt"),
+        "promoted": run.at("finishedAt") if run.phase == Phase.PROMOTED else None,
+    }
+    if named["start"] is not None:
+        del named["recorded"]
+    return sorted(((name, at) for name, at in named.items() if at is not None), key=lambda item: item[1])
+
+
+def lost_words(run: StoredRun) -> str:
+    """Return the orders lost with their interval: "about 22 orders (13..31)"."""
+    lost, low, high = run.figure("lost"), run.figure("lostLow"), run.figure("lostHigh")
+    if lost is None:
+        return "not known"
+    least, most = (".." if end is None else wording.count(round(end)) for end in (low, high))
+    return f"about {wording.count(round(lost))} orders ({least}..{most})"
+
+
+# -- what next ------------------------------------------------------------------------------------------------------
+
+
+def next_sentence(run: StoredRun, scene: Scene) -> str:
+    """Say what somebody should do, or that nobody has to."""
+    if scene.nobody_judges and run.exposed:
+        return f"`canary abort {run.workload} --now` takes the traffic back without the controller"
+    if run.final:
+        return _next_of_final(run)
+    if run.phase == Phase.PAUSED:
+        return f"`canary resume {run.workload} --reason ...` or `canary abort {run.workload}`"
+    if run.reason == Reason.APPROVALS_MISSING:
+        return f"`canary approve {run.workload} --reason ...`: {run.message}"
+    if run.held_by:
+        return f"held by {run.held_by}: `canary resume {run.workload} --reason ...`, or abort"
+    if run.phase == Phase.DRAINING:
+        return "look at what all versions share; the new one is not the proved cause"
+    if run.phase == Phase.ROLLING_BACK:
+        late = run.reason == Reason.ROLLBACK_UNVERIFIED
+        return f"`canary abort {run.workload} --now`" if late else "nothing to do: traffic is going back"
+    more = run.figure("moreSeconds")
+    soon = f", about {duration(more)} of evidence to go" if more else ""
+    return f"nothing to do: it goes on by itself{soon}"
+
+
+def _next_of_final(run: StoredRun) -> str:
+    if run.phase == Phase.PROMOTED:
+        return "nothing to do"
+    if run.phase == Phase.SUPERSEDED:
+        return f"nothing to do here: `canary status {run.workload}` shows the newer change"
+    left = max(0, MAX_ATTEMPTS - run.attempt)
+    attempt = f"attempt {run.attempt} of {MAX_ATTEMPTS}"
+    retry = f"{attempt}; `canary retry` tries the same change again" if left else f"{attempt}: push a fix"
+    return f"nothing to do. Fix and push; {retry}"
+
+
+def next_actions(run: StoredRun) -> list[NextAction]:
+    """Return every verb with whether the run's state admits it, and why."""
+    over = run.final or run.phase == Phase.ROLLING_BACK
+    retry = run.final and run.phase != Phase.PROMOTED and run.attempt < MAX_ATTEMPTS
+    waits = bool(run.held_by) or run.reason in (Reason.APPROVALS_MISSING, Reason.HOLD_STARTED)
+    paused = run.phase == Phase.PAUSED
+    state = f"the run is {run.phase}"
+    return [
+        NextAction(Verb.ABORT, not over, state if over else "always possible while the run is under way"),
+        NextAction(Verb.HOLD, not over, state),
+        NextAction(Verb.RESUME, paused or bool(run.held_by), "paused or held" if paused else state),
+        NextAction(
+            Verb.PROMOTE, waits and not over, "it waits for a person" if waits else "it waits for no person"
+        ),
+        NextAction(
+            Verb.APPROVE,
+            run.reason == Reason.APPROVALS_MISSING,
+            run.message if waits else "no approval is missing",
+        ),
+        NextAction(Verb.RETRY, retry, f"attempt {run.attempt} of {MAX_ATTEMPTS}"),
+    ]
+
+
+def verdict_word(run: StoredRun, now: datetime) -> str:
+    """Return the verdict in a few words, for a column."""
+    blind = seconds_between(run.at("analysis", "blindSince"), now)
+    if blind is not None and not run.final:
+        return f"blind {wording.age(blind)}"
+    if run.reason == Reason.APPROVALS_MISSING:
+        return f"approvals {run.approvals}/{run.approvals_wanted}"
+    worst = run.worst
+    if worst is not None and worst.state in ("suspect", "crossed"):
+        return f"{worst.name} {wording.signed_percent(worst.point)}%"
+    if run.text("status", "analysis", "verdict") in (Verdict.CONTINUE, Verdict.ADVANCE):
+        return "clear"
+    return "-"
+
+
+def shown(run: StoredRun, now: datetime) -> dict[str, str]:
+    """Return the run in the words of `kubectl get`: the fields of `status.shown`."""
+    evidence, limit = run.figure("evidenceLog10"), run.figure("limitLog10")
+    lost = run.figure("lost")
+    return {
+        "slice": wording.percent(run.asked_ppm),
+        "step": f"{run.begun}/{len(run.steps)}",
+        "verdict": verdict_word(run, now),
+        "lost": wording.count(round(lost)) if lost is not None else ("0" if run.top_ppm == 0 else "?"),
+        "evidence": "" if evidence is None or limit is None else f"{evidence:.1f}/{limit:.1f}",
+        "observed": wording.percent(run.seen_ppm),
+    }
+
+
+def condition_message(run: StoredRun, now: datetime) -> str:
+    """Return the message of a policy's conditions while this run rules: it names the version that serves."""
+    blind = seconds_between(run.at("analysis", "blindSince"), now)
+    if run.phase == Phase.PROMOTED:
+        return f"{run.new} serves 100 %"
+    if run.final:
+        worst = run.worst
+        crossed = worst is not None and worst.state == "crossed"
+        why = f"{worst.name} {wording.signed_percent(worst.point)} %" if worst and crossed else run.message
+        return f"customers safe on {run.old}; {run.new} {phase_words(run.phase).lower()}: {why}"
+    if run.phase == Phase.ROLLING_BACK and run.reason == Reason.ROLLBACK_UNVERIFIED:
+        return f"ACTION NEEDED: {run.new} asked 0 %, route gives {share(run.seen_ppm)}"
+    if blind is not None and run.exposed:
+        return f"no data for {duration(blind)} at {share(run.asked_ppm)}"
+    if run.phase in (Phase.HELD, Phase.PAUSED, Phase.DRAINING):
+        return f"{run.old} serves 100 %; {run.new} waits: {run.message}"
+    word = verdict_word(run, now)
+    return f"{run.new} at {share(run.asked_ppm)}" + (f", {word}" if word != "-" else f": {run.message}")

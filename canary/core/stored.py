@@ -1,0 +1,255 @@
+"""A CanaryRun as the API server stores it, read with care and without its model.
+
+Enters: the raw camelCase JSON, perhaps of a newer version, perhaps written by somebody else. Leaves: typed answers;
+what is missing or of an odd type is empty, never an exception. The command line and `explain` read runs through this,
+so `canary status` needs no pydantic and survives any record.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from canary.api.reasons import Phase, Reason
+from canary.core.wording import moment, number, plain
+
+Raw = Mapping[str, Any]
+MAX_NAME = 63
+MAX_VERSION = 24
+
+
+def under(raw: object, *path: str) -> Any:
+    """Return what lies under a path of keys, or None."""
+    for key in path:
+        if not isinstance(raw, Mapping):
+            return None
+        raw = raw.get(key)
+    return raw
+
+
+def entries(raw: object, *path: str) -> Sequence[Raw]:
+    """Return the objects of the list under a path; what is no object is left out."""
+    found = under(raw, *path)
+    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+
+
+def whole(value: object) -> int:
+    """Return a whole number, or 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One monitor of the analysis; a None is not known."""
+
+    name: str
+    seen: float | None
+    expected: float | None
+    point: float | None
+    low: float | None
+    high: float | None
+    evidence_log10: float | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One entry of the timeline."""
+
+    at: datetime | None
+    phase: str
+    reason: str
+    message: str
+    weight_ppm: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One step of the plan."""
+
+    weight_ppm: int
+    approval: bool
+
+
+class StoredRun:
+    """Answers about one run. Built once for a look, never changed."""
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+
+    def text(self, *path: str, longest: int = 1024) -> str:
+        return plain(under(self.raw, *path), longest)
+
+    def at(self, *path: str) -> datetime | None:
+        return moment(under(self.raw, "status", *path))
+
+    def figure(self, name: str) -> float | None:
+        """Return a number of the analysis."""
+        return number(under(self.raw, "status", "analysis", name))
+
+    @property
+    def name(self) -> str:
+        return self.text("metadata", "name", longest=MAX_NAME)
+
+    @property
+    def namespace(self) -> str:
+        return self.text("metadata", "namespace", longest=MAX_NAME)
+
+    @property
+    def uid(self) -> str:
+        return self.text("metadata", "uid", longest=MAX_NAME)
+
+    @property
+    def created_at(self) -> datetime | None:
+        return moment(under(self.raw, "metadata", "creationTimestamp"))
+
+    @property
+    def workload(self) -> str:
+        return self.text("spec", "target", "name", longest=MAX_NAME)
+
+    @property
+    def policy(self) -> str:
+        return self.text("spec", "policyRef", "name", longest=MAX_NAME)
+
+    @property
+    def service(self) -> str:
+        return self.text("spec", "service", longest=MAX_NAME)
+
+    @property
+    def new(self) -> str:
+        """Return what people call the new version."""
+        return self._version("revision", "the new version")
+
+    @property
+    def old(self) -> str:
+        return self._version("baseline", "the old version")
+
+    def _version(self, which: str, otherwise: str) -> str:
+        version = self.text("spec", which, "version", longest=MAX_VERSION)
+        return version or self.text("spec", which, "templateHash")[7:19] or otherwise
+
+    @property
+    def phase(self) -> str:
+        return self.text("status", "phase", longest=32) or Phase.HELD
+
+    @property
+    def final(self) -> bool:
+        return self.phase in set(Phase) and Phase(self.phase).final
+
+    @property
+    def reason(self) -> str:
+        return self.text("status", "reason", longest=64)
+
+    @property
+    def message(self) -> str:
+        return self.text("status", "message")
+
+    @property
+    def held_by(self) -> str:
+        return self.text("status", "heldBy", longest=64)
+
+    @property
+    def asked_ppm(self) -> int:
+        return whole(under(self.raw, "status", "traffic", "weightPpm"))
+
+    @property
+    def seen_ppm(self) -> int:
+        return whole(under(self.raw, "status", "traffic", "observedPpm"))
+
+    @property
+    def way_back_ppm(self) -> int:
+        return whole(under(self.raw, "status", "traffic", "wayBackPpm"))
+
+    @property
+    def exposed(self) -> bool:
+        return self.asked_ppm > 0 or self.seen_ppm > 0
+
+    @property
+    def attempt(self) -> int:
+        return whole(under(self.raw, "spec", "attempt")) or 1
+
+    @property
+    def origin(self) -> str:
+        return self.text("spec", "change", "origin", longest=16) or "unknown"
+
+    @cached_property
+    def steps(self) -> Sequence[Planned]:
+        """Return the plan; a weight that cannot be read is 0."""
+        return [
+            Planned(_weight_ppm(step.get("weight")), step.get("approval") is True)
+            for step in entries(self.raw, "spec", "steps")
+        ]
+
+    @cached_property
+    def timeline(self) -> Sequence[Happened]:
+        return [
+            Happened(
+                at=moment(entry.get("at")),
+                phase=plain(entry.get("phase"), 32),
+                reason=plain(entry.get("reason"), 64),
+                message=plain(entry.get("message")),
+                weight_ppm=whole(entry.get("weightPpm")),
+                by=plain(entry.get("by"), 64),
+            )
+            for entry in entries(self.raw, "status", "timeline")
+        ]
+
+    @cached_property
+    def measured(self) -> Sequence[Measured]:
+        return [
+            Measured(
+                name=plain(effect.get("name"), 40),
+                seen=number(effect.get("seen")),
+                expected=number(effect.get("expected")),
+                point=number(effect.get("point")),
+                low=number(effect.get("low")),
+                high=number(effect.get("high")),
+                evidence_log10=number(effect.get("evidenceLog10")),
+                state=plain(effect.get("state"), 16) or "clear",
+            )
+            for effect in entries(self.raw, "status", "analysis", "effects")
+        ]
+
+    @property
+    def worst(self) -> Measured | None:
+        """Return the monitor with the most evidence against the new version."""
+        name = self.text("status", "analysis", "worst", longest=40)
+        return next((effect for effect in self.measured if effect.name == name), None)
+
+    @property
+    def begun(self) -> int:
+        """Return how many steps have begun, also of a run that is over."""
+        index = under(self.raw, "status", "step")
+        if isinstance(index, int) and index >= 0:
+            return index + 1
+        over = self.final or self.phase == Phase.ROLLING_BACK
+        return sum(step.weight_ppm <= self.top_ppm for step in self.steps) if over and self.top_ppm else 0
+
+    @property
+    def top_ppm(self) -> int:
+        """Return the largest weight that the run ever had."""
+        judged = (Phase.PROGRESSING, Phase.BAKING, Phase.COMMITTING)
+        weights = [entry.weight_ppm for entry in self.timeline if entry.phase in judged]
+        return max([*weights, self.asked_ppm if self.phase in judged else 0])
+
+    @property
+    def approvals(self) -> int:
+        """Return how many approvals count."""
+        given = entries(self.raw, "status", "approvals")
+        return sum(entry.get("verb") != "reject" and entry.get("counts") is not False for entry in given)
+
+    @property
+    def approvals_wanted(self) -> int:
+        asked = whole(under(self.raw, "spec", "safety", "approvals"))
+        return asked or (1 if self.reason == Reason.APPROVALS_MISSING else 0)
+
+    @property
+    def seniors_wanted(self) -> int:
+        return whole(under(self.raw, "spec", "safety", "seniors"))
+
+
+def _weight_ppm(text: object) -> int:
+    value = number(text[:-1]) if isinstance(text, str) and text.endswith("%") else None
+    return round(value * 10_000) if value is not None else 0
