@@ -2,8 +2,8 @@
 
 One reflector a kind, one thread a reflector. It calls `tell` with changes (keys, never contents) and backs
 off from a server that is down, forbids, closes at once or answers nonsense: attempts grow apart to half a
-minute. `sync_once` does the same by one list, on the caller's thread, for simulated time. Followers reflect
-too, so that a new leader starts with warm caches.
+minute. `sync_once` and `poll` do one round on the caller's thread, for simulated time. Followers reflect too,
+so that a new leader starts with warm caches.
 """
 
 import threading
@@ -121,6 +121,16 @@ class Reflector:
             self.trouble = str(error)
             return False
         return True
+
+    def poll(self) -> bool:
+        """Take what happened since the last time, on the caller's thread; tell whether the server answered.
+
+        For a transport whose watches end when they have told what there is, as those of simulated time do.
+        """
+        self._attempt()
+        if not self._progress.version:
+            self._attempt()  # the version was forgotten: list
+        return not self.trouble
 
     def start(self) -> None:
         name = f"watch-{self.resource.plural}"
