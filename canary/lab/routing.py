@@ -60,6 +60,18 @@ class Table:
         path = path.partition("?")[0]
         return next((rule for rule in self.rules if rule.matches(path)), None)
 
+    def shares(self, path: str) -> dict[Endpoint, float]:
+        """Return the share of a path's requests that each endpoint gets; what is missing to 1 fails."""
+        rule = self.rule(path)
+        if rule is None or not rule.ends or rule.ends[-1] == 0:
+            return {}
+        shares: dict[Endpoint, float] = {}
+        for backend, end, begin in zip(rule.backends, rule.ends, (0, *rule.ends), strict=False):
+            for endpoint in backend.endpoints:
+                part = (end - begin) / rule.ends[-1] / len(backend.endpoints)
+                shares[endpoint] = shares.get(endpoint, 0.0) + part
+        return shares
+
 
 def build(routes: Iterable[Object], services: Iterable[Object], slices: Iterable[Object]) -> Table:
     """Build the table. Slices of one Service are merged, whoever manages them."""

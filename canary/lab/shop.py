@@ -44,19 +44,19 @@ class Truth:
     first_lost_at: float | None = None
     last_lost_at: float | None = None
 
-    def meet(self, now: float) -> None:
-        """Note a request that came in."""
-        self.requests += 1
+    def meet(self, now: float, requests: int = 1) -> None:
+        """Note requests that came in."""
+        self.requests += requests
         self.first_request_at = self.first_request_at or now
         self.last_request_at = now
 
-    def settle(self, now: float, buys: bool, ordered: bool, late: bool) -> None:
-        """Note how a request ended."""
-        self.wanted += buys
-        self.orders += ordered
+    def sell(self, now: float, orders: int, missing: int, late: int) -> None:
+        """Note how customers who meant to order fared."""
+        self.wanted += orders + missing
+        self.orders += orders
         self.late += late
-        if buys and not ordered:
-            self.missing += 1
+        if missing:
+            self.missing += missing
             self.first_lost_at = self.first_lost_at or now
             self.last_lost_at = now
 
@@ -184,7 +184,7 @@ class Pod:
         ordered = buys and not failed and chance() < effect.orders_kept
         late = ordered and chance() < effect.late
         self._metrics.count(500 if failed else 200, ordered, late, self._loop.time() - begun)
-        self.truth.settle(time.time(), buys, ordered, late)
+        self.truth.sell(time.time(), int(ordered), int(buys and not ordered), int(late))
         if buys and not ordered:
             self._metrics.missing.inc()
         if failed:
