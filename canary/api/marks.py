@@ -19,7 +19,8 @@ class Mark(StrEnum):
     # labels
     GUARDED = f"{GROUP}/guarded"  # "true" on a Deployment whose changes are held
     ATTACHED = f"{GROUP}/attached"  # "true" on a route that names a side
-    ROLE = f"{GROUP}/role"  # ROLE_CANARY on everything of a side, pods included
+    ROLE = f"{GROUP}/role"  # ROLE_CANARY or ROLE_LAST_GOOD on everything of a side, pods included
+    SIDE = f"{GROUP}/side"  # on everything of a side: its name; its pods are selected by this alone
     TARGET = f"{GROUP}/target"  # on everything of a side: the Deployment that it stands beside
     RUN = f"{GROUP}/run"  # the run's name: a label on side objects, an annotation on routes
     # annotations of a route
@@ -39,6 +40,7 @@ class Mark(StrEnum):
 
 TRUE = "true"
 ROLE_CANARY = "canary"
+ROLE_LAST_GOOD = "lastgood"
 
 
 def side_name(name: str) -> str:

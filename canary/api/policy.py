@@ -4,11 +4,12 @@
 `kubectl explain` prints.
 """
 
+import re
 from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from canary.api.reasons import PPM, Mode, Origin
 from canary.api.types import (
@@ -23,6 +24,7 @@ from canary.api.types import (
     Sentence,
     Timestamp,
     Word,
+    format_duration,
     format_percent,
 )
 
@@ -33,6 +35,25 @@ MAX_REJECTED = 20  # remembered template hashes; the newest are kept
 LabelMatch = Annotated[
     dict[Annotated[str, Field(max_length=128)], Annotated[str, Field(max_length=256)]], Field(max_length=8)
 ]
+
+
+def _refuse_broken_patterns(where: dict[str, str]) -> dict[str, str]:
+    for label, pattern in where.items():
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"the pattern of {label!r} is not a regular expression: {error}") from error
+    return where
+
+
+def _refuse_odd_pace(every: timedelta) -> timedelta:
+    if not timedelta(seconds=1) <= every <= timedelta(minutes=1):
+        raise ValueError(f"{format_duration(every)} is not between 1s and 1m")
+    return every
+
+
+LabelPatterns = Annotated[LabelMatch, AfterValidator(_refuse_broken_patterns)]
+Pace = Annotated[Duration, AfterValidator(_refuse_odd_pace)]
 
 
 class Target(Model):
@@ -71,7 +92,7 @@ class Counter(Model):
 
     counter: MetricName
     """Name of the counter."""
-    where: LabelMatch = {}
+    where: LabelPatterns = {}
     """Only series whose labels match; each value is a regular expression that must match wholly."""
 
 
@@ -82,7 +103,7 @@ class Histogram(Model):
     """Name of the histogram, without _bucket."""
     above: Duration
     """A request is slow above this; the nearest bucket bound at or above it is used, and named."""
-    where: LabelMatch = {}
+    where: LabelPatterns = {}
     """Only series whose labels match; each value is a regular expression that must match wholly."""
 
 
@@ -93,7 +114,7 @@ class Extra(Model):
     """What people call it, for example late-promises."""
     counter: MetricName
     """Name of the counter."""
-    where: LabelMatch = {}
+    where: LabelPatterns = {}
     """Only series whose labels match."""
     direction: Literal["rise", "drop"] = "rise"
     """The direction that is bad."""
@@ -136,7 +157,7 @@ class Scrape(Model):
     """Name or number of the container port."""
     path: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^/")] = "/metrics"
     """Path of the endpoint."""
-    every: Duration = timedelta(seconds=1)
+    every: Pace = timedelta(seconds=1)
     """How often to read while a run is exposed, 1s to 1m."""
 
 
@@ -145,8 +166,8 @@ class PrometheusSource(Model):
 
     address: Annotated[str, Field(max_length=512, pattern=r"^https?://")]
     """Base URL; it must be one of the addresses in the controller's settings."""
-    every: Duration = timedelta(seconds=5)
-    """How often to read while a run is exposed."""
+    every: Pace = timedelta(seconds=5)
+    """How often to read while a run is exposed, 1s to 1m."""
 
 
 class Source(Model):
