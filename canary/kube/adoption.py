@@ -1,0 +1,339 @@
+"""Why a Deployment cannot be held and run beside itself: every reason with its remedy, and what adoption would write.
+
+`gather` reads what speaks for or against it, `plan_workload` decides, purely. Each refusal stands for an outage that
+somebody had: a native roll in progress that a pause would make proportional, the only old ReplicaSet cleaned away, a
+second controller. The routes have their own list, in `traffic/adoption.py`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from canary.api.marks import SIDE_SUFFIX, WAY_BACK_SUFFIX, Mark, side_name, way_back_name
+from canary.core.evidence import Missing
+from canary.errors import RefusedError
+from canary.kube.client import Client
+from canary.kube.resources import CANARYPOLICIES, CRDS, DEPLOYMENTS, PDBS, SERVICES, Resource
+from canary.kube.selectors import matches, of_map
+from canary.kube.side import Owner, label_overrides, labels_of_template, selectors_of
+from canary.kube.workload import Observed, observe
+
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+FOREIGN_CANARIES = (
+    (Resource("flagger.app", "v1beta1", "canaries", "Canary"), "targetRef"),
+    (Resource("argoproj.io", "v1alpha1", "rollouts", "Rollout"), "workloadRef"),
+    (Resource("rollouts.kruise.io", "v1beta1", "rollouts", "Rollout"), "workloadRef"),
+)
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+MAX_NAME = 63 - max(len(SIDE_SUFFIX), len(WAY_BACK_SUFFIX))
+SHARED_MODES = frozenset({"ReadWriteMany", "ReadOnlyMany"})
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a policy asks to adopt; `service` is empty where the policy leaves it to be found."""
+
+    namespace: str
+    name: str
+    service: str = ""
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read about it."""
+
+    wish: Wish
+    seen: Observed
+    services: tuple[Json, ...] = ()
+    budgets: tuple[Json, ...] = ()
+    taken: tuple[str, ...] = ()
+    """Foreign objects that have a name which the side needs."""
+    private_claims: tuple[str, ...] = ()
+    """Claims of the pods that two versions cannot share."""
+    writers: tuple[str, ...] = ()
+    """Other controllers' objects, and other policies, that name the Deployment."""
+    network_policies: tuple[Json, ...] = ()
+    unread: tuple[str, ...] = ()
+    """What could not be looked at."""
+
+    @property
+    def deployment(self) -> Json:
+        return self.seen.deployment
+
+    @property
+    def template(self) -> Json:
+        return self.deployment["spec"]["template"]
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        return labels_of_template(self.template)
+
+    @property
+    def candidates(self) -> list[Json]:
+        """The user's Services that select the pods."""
+        return [
+            each
+            for each in self.services
+            if Mark.SIDE not in (each["metadata"].get("labels") or {})
+            and each["spec"].get("selector")
+            and matches(of_map(each["spec"]["selector"]), self.pod_labels)
+        ]
+
+    @property
+    def service(self) -> Json | None:
+        named = [each for each in self.candidates if each["metadata"]["name"] == self.wish.service]
+        chosen = named if self.wish.service else self.candidates
+        return chosen[0] if len(chosen) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """The dry run of an adoption. `service` is the Service to split, empty where there is no one answer."""
+
+    service: str
+    writes: tuple[str, ...]
+    refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_adoption(client: Client, wish: Wish) -> Adoption:
+    """Read the facts and return the plan; writes nothing."""
+    facts = gather(client, wish)
+    if isinstance(facts, Missing):
+        return Adoption("", (), (f"{facts.detail}; create it, or correct target.name",), ())
+    return plan_workload(facts)
+
+
+def gather(client: Client, wish: Wish) -> Facts | Missing:
+    """Read everything that an adoption depends on."""
+    seen = observe(client, wish.namespace, wish.name)
+    if isinstance(seen, Missing):
+        return seen
+    services = client.list(SERVICES, wish.namespace)
+    policies, unread = _network_policies(client, wish.namespace)
+    return Facts(
+        wish,
+        seen,
+        services=tuple(services),
+        budgets=tuple(client.list(PDBS, wish.namespace)),
+        taken=tuple(_taken(client, wish)),
+        private_claims=tuple(_private_claims(client, seen.deployment)),
+        writers=tuple(_writers(client, wish)),
+        network_policies=policies,
+        unread=unread,
+    )
+
+
+def plan_workload(facts: Facts) -> Adoption:
+    """Return the plan of what was read."""
+    name, service = facts.deployment["metadata"]["name"], facts.service
+    return Adoption(
+        service=service["metadata"]["name"] if service is not None else "",
+        writes=(f"Deployment {name}: label {Mark.GUARDED}=true and spec.paused: true; no pod moves",),
+        refusals=tuple(refusal for rule in _RULES for refusal in rule(facts)),
+        warnings=tuple(_warnings(facts)),
+    )
+
+
+def is_going(facts: Facts) -> Iterator[str]:
+    if facts.deployment["metadata"].get("deletionTimestamp"):
+        yield "the Deployment is being deleted"
+
+
+def is_rolling(facts: Facts) -> Iterator[str]:
+    with_pods = [each for each in facts.seen.replica_sets if (each.get("status") or {}).get("replicas", 0)]
+    if len(with_pods) > 1:
+        yield (
+            f"{len(with_pods)} ReplicaSets have pods: a pause in mid-roll scales them in proportion; "
+            "wait until the roll-out has ended (kubectl rollout status)"
+        )
+
+
+def is_incomplete(facts: Facts) -> Iterator[str]:
+    wanted, ready = facts.seen.workload.replicas, facts.seen.workload.stable_ready
+    if ready < wanted:
+        yield f"{ready} of {wanted} pods are ready; adopt it when all are, so that stable is known to be whole"
+
+
+def keeps_no_history(facts: Facts) -> Iterator[str]:
+    if facts.deployment["spec"].get("revisionHistoryLimit") == 0:
+        yield (
+            "revisionHistoryLimit is 0: at scale 0 the only old ReplicaSet could be cleaned away; set it to 1 or more"
+        )
+
+
+def manifest_unpauses(facts: Facts) -> Iterator[str]:
+    text = (facts.deployment["metadata"].get("annotations") or {}).get(LAST_APPLIED, "")
+    try:
+        applied = json.loads(text) if text else {}
+    except ValueError:
+        return
+    spec = applied.get("spec") if isinstance(applied, dict) else None
+    if isinstance(spec, dict) and spec.get("paused") is False:
+        yield "the applied manifest says paused: false and would end the hold at each apply; remove the line"
+
+
+def cannot_stand_twice(facts: Facts) -> Iterator[str]:
+    spec: Mapping[str, Any] = facts.template["spec"]
+    if (facts.deployment["spec"].get("strategy") or {}).get("type") == "Recreate":
+        yield "strategy Recreate says that two versions cannot stand together; use RollingUpdate"
+    if facts.private_claims:
+        claims = ", ".join(facts.private_claims)
+        yield f"two versions cannot share the volume claim {claims}; use ReadWriteMany, or no claim"
+    ports = [port for container in spec["containers"] for port in container.get("ports") or []]
+    if spec.get("hostNetwork") or any(port.get("hostPort") for port in ports):
+        yield "host ports let only one pod stand on a node; remove hostPort and hostNetwork"
+
+
+def has_two_writers(facts: Facts) -> Iterator[str]:
+    for writer in facts.writers:
+        yield f"{writer} controls this Deployment, too; delete one of the two"
+
+
+def name_is_taken(facts: Facts) -> Iterator[str]:
+    name = facts.wish.name
+    if len(name) > MAX_NAME:
+        yield f"the name has {len(name)} characters; with our suffix it may have {MAX_NAME}"
+    for each in facts.taken:
+        yield f"{each} is not ours, but has the name that the side needs; rename or delete it"
+
+
+def service_is_unclear(facts: Facts) -> Iterator[str]:
+    if facts.service is not None:
+        return
+    found = [each["metadata"]["name"] for each in facts.candidates]
+    if facts.wish.service:
+        yield f"Service {facts.wish.service} does not select the Deployment's pods; correct spec.service"
+    elif not found:
+        yield "no Service selects the Deployment's pods; create one, traffic is split between Services"
+    else:
+        yield f"Services {', '.join(found)} select the Deployment's pods; say in spec.service which one is split"
+
+
+def side_cannot_stand_apart(facts: Facts) -> Iterator[str]:
+    if facts.service is not None and _overrides(facts) is None:
+        yield (
+            "every choice of labels would leave the side in a selector of a Service or disruption budget that counts "
+            "stable pods; let those select by a label of this workload alone"
+        )
+
+
+def network_policy_would_miss_the_side(facts: Facts) -> Iterator[str]:
+    overrides = _overrides(facts) if facts.service is not None else None
+    if not overrides:
+        return
+    stable, side = facts.pod_labels, {**facts.pod_labels, **overrides}
+    shown = ", ".join(f"{key}={value}" for key, value in overrides.items())
+    for policy in facts.network_policies:
+        if any(matches(each, stable) and not matches(each, side) for each in _pod_selectors(policy)):
+            yield (
+                f"NetworkPolicy {policy['metadata']['name']} would not apply to the side, whose pods have {shown}; "
+                "let it select those, too"
+            )
+
+
+_RULES: tuple[Callable[[Facts], Iterator[str]], ...] = (
+    is_going,
+    is_rolling,
+    is_incomplete,
+    keeps_no_history,
+    manifest_unpauses,
+    cannot_stand_twice,
+    has_two_writers,
+    name_is_taken,
+    service_is_unclear,
+    side_cannot_stand_apart,
+    network_policy_would_miss_the_side,
+)
+
+
+def _overrides(facts: Facts) -> dict[str, str] | None:
+    service = facts.service or {}
+    others = (*(each for each in facts.services if each is not service), *facts.budgets)
+    selectors = selectors_of(Owner(facts.deployment, service, others))
+    return label_overrides(facts.pod_labels, selectors, SIDE_SUFFIX)
+
+
+def _warnings(facts: Facts) -> Iterator[str]:
+    yield "pods that pull work (queues, timers) are exposed as soon as they start: no route can hold them back"
+    for container in facts.template["spec"]["containers"]:
+        if "@sha256:" not in container["image"]:
+            yield f"image {container['image']} is named by a tag, which can move; name it by digest"
+    reads = "metadata.labels['"
+    if any(reads in path for path in _field_paths(facts.template["spec"])):
+        yield "a container reads its pod's labels, and on the side some of them have another value"
+    yield from facts.unread
+
+
+def _field_paths(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("fieldPath"), str):
+            yield value["fieldPath"]
+        for inner in value.values():
+            yield from _field_paths(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _field_paths(inner)
+
+
+def _pod_selectors(policy: Json) -> Iterator[Mapping[str, Any]]:
+    """Return the selectors of pods in the policy's own namespace: its subjects and its peers."""
+    spec = policy["spec"]
+    yield spec.get("podSelector") or {}
+    rules = [*(spec.get("ingress") or []), *(spec.get("egress") or [])]
+    for rule in rules:
+        for peer in [*(rule.get("from") or []), *(rule.get("to") or [])]:
+            if "podSelector" in peer:
+                yield peer["podSelector"]
+
+
+def _network_policies(client: Client, namespace: str) -> tuple[tuple[Json, ...], tuple[str, ...]]:
+    try:
+        return tuple(client.list(NETWORK_POLICIES, namespace)), ()
+    except RefusedError as error:
+        return (), (f"network policies were not looked at: {error}",)
+
+
+def _taken(client: Client, wish: Wish) -> Iterator[str]:
+    names = [side_name(wish.name), way_back_name(wish.name)]
+    if wish.service and wish.service != wish.name:
+        names += [side_name(wish.service), way_back_name(wish.service)]
+    for name in names:
+        for resource in (DEPLOYMENTS, SERVICES, PDBS):
+            found = client.get(resource.at(wish.namespace, name))
+            if found is not None and Mark.SIDE not in (found["metadata"].get("labels") or {}):
+                yield f"{resource.kind} {name}"
+
+
+def _private_claims(client: Client, deployment: Json) -> Iterator[str]:
+    """Return the claims that only one node may mount; one that cannot be read may be such a one."""
+    for volume in deployment["spec"]["template"]["spec"].get("volumes") or []:
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if name is None:
+            continue
+        claim = client.get(CLAIMS.at(deployment["metadata"]["namespace"], name)) or {}
+        modes: Sequence[str] = (claim.get("spec") or {}).get("accessModes") or ["unknown"]
+        if not SHARED_MODES.intersection(modes):
+            yield name
+
+
+def _writers(client: Client, wish: Wish) -> Iterator[str]:
+    for policy in client.list(CANARYPOLICIES, wish.namespace) if _is_served(client, CANARYPOLICIES) else ():
+        name = policy["metadata"]["name"]
+        target = ((policy.get("spec") or {}).get("target") or {}).get("name")
+        if wish.policy and name != wish.policy and target == wish.name:
+            yield f"CanaryPolicy {name}"
+    for resource, field in FOREIGN_CANARIES:
+        for foreign in client.list(resource, wish.namespace) if _is_served(client, resource) else ():
+            target = ((foreign.get("spec") or {}).get(field) or {}).get("name")
+            if target == wish.name:
+                yield f"{resource.kind} {foreign['metadata']['name']} of {resource.group}"
+
+
+def _is_served(client: Client, resource: Resource) -> bool:
+    return client.get(CRDS.at("", f"{resource.plural}.{resource.group}")) is not None

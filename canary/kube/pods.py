@@ -1,0 +1,136 @@
+"""The pods that serve, of both arms: whose endpoints the data plane sends requests to, by address and by version.
+
+A pod belongs to an arm because an EndpointSlice of that arm's Service names it as ready, so users relabel nothing.
+`list_pods` is called at every look of an exposed run: one list of slices and one of pods for each arm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from canary.api.marks import Mark
+from canary.api.reasons import MissingReason
+from canary.core.evidence import Missing
+from canary.kube.client import Client
+from canary.kube.resources import ENDPOINTSLICES, PODS
+from canary.kube.selectors import text_of
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True, slots=True)
+class PodRef:
+    """One pod that requests are sent to. Times are Unix seconds."""
+
+    uid: str
+    name: str
+    ip: str
+    port: int
+    """Where its metrics are read."""
+    started: float
+    """Start of the container that has that port: counters begin anew with it."""
+    ready_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The serving pods of both arms."""
+
+    stable: tuple[PodRef, ...]
+    side: tuple[PodRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Which pods to look for: the target as stored, its two Services, and the metrics port by name or number."""
+
+    deployment: Mapping[str, Any]
+    service: str
+    side: str
+    """Name of the side's Deployment."""
+    side_service: str
+    port: str
+
+
+def list_pods(client: Client, arms: Arms) -> Pods | Missing:
+    """Return the serving pods; Missing where one of them does not declare the metrics port."""
+    namespace = arms.deployment["metadata"]["namespace"]
+    selector = f"{SERVICE_LABEL} in ({arms.service},{arms.side_service})"
+    slices = client.list(ENDPOINTSLICES, namespace, selector=selector)
+    stable = client.list(PODS, namespace, selector=text_of(arms.deployment["spec"]["selector"]))
+    side = client.list(PODS, namespace, selector=f"{Mark.SIDE}={arms.side}")
+    try:
+        return Pods(
+            _serving(stable, ready_addresses(slices, arms.service), arms.port),
+            _serving(side, ready_addresses(slices, arms.side_service), arms.port),
+        )
+    except LookupError as error:
+        return Missing(MissingReason.ABSENT, str(error.args[0]))
+
+
+def ready_addresses(slices: Sequence[Mapping[str, Any]], service: str) -> dict[str, str]:
+    """Return pod uid -> address of the ready endpoints of a Service; one that is not known to be unready is ready."""
+    return {
+        endpoint["targetRef"]["uid"]: endpoint["addresses"][0]
+        for each in slices
+        if (each["metadata"].get("labels") or {}).get(SERVICE_LABEL) == service
+        for endpoint in each.get("endpoints") or []
+        if (endpoint.get("conditions") or {}).get("ready") is not False
+        and endpoint.get("addresses")
+        and (endpoint.get("targetRef") or {}).get("uid")
+    }
+
+
+def _serving(
+    pods: Sequence[Mapping[str, Any]], addresses: Mapping[str, str], port: str
+) -> tuple[PodRef, ...]:
+    refs = [
+        _ref(pod, addresses[pod["metadata"]["uid"]], port)
+        for pod in pods
+        if pod["metadata"]["uid"] in addresses
+    ]
+    return tuple(sorted(refs, key=lambda ref: ref.name))
+
+
+def _ref(pod: Mapping[str, Any], ip: str, port: str) -> PodRef:
+    metadata, container, number = pod["metadata"], *_container(pod, port)
+    born = metadata["creationTimestamp"]
+    return PodRef(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        ip=ip,
+        port=number,
+        started=_seconds(_started(pod, container) or (pod.get("status") or {}).get("startTime") or born),
+        ready_at=_seconds(_ready_at(pod) or born),
+    )
+
+
+def _container(pod: Mapping[str, Any], port: str) -> tuple[str, int]:
+    """Return the container that has the port, and its number. Raise LookupError where none declares it."""
+    containers = pod["spec"]["containers"]
+    for container in containers:
+        for declared in container.get("ports") or []:
+            if port in (declared.get("name"), str(declared["containerPort"])):
+                return container["name"], int(declared["containerPort"])
+    if port.isdecimal():
+        return containers[0]["name"], int(port)
+    raise LookupError(f"pod {pod['metadata']['name']} has no container port named {port}")
+
+
+def _started(pod: Mapping[str, Any], container: str) -> str | None:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        if status["name"] == container:
+            return ((status.get("state") or {}).get("running") or {}).get("startedAt")
+    return None
+
+
+def _ready_at(pod: Mapping[str, Any]) -> str | None:
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            return condition.get("lastTransitionTime")
+    return None
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
