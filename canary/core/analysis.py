@@ -1,0 +1,281 @@
+"""One look's readings -> the evidence: what the detector says, what the split did, what people are shown.
+
+Pure: `analyse(run, memory, looked) -> Analysed`. Called by `operator/look.py` at every look of a run, and by the lab's
+simulations with the same values. The detector's clock starts with the first slice; before it, only the counters and
+the noise of the stable pods are followed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verdict
+from canary.api.run import AnalysisStatus, CanaryRunStatus, Effect
+from canary.core.decision import Run
+from canary.core.detect import counters, family
+from canary.core.detect.counters import Folded, Reading, Sample, SiteCounts
+from canary.core.detect.family import Judgement, MonitorView
+from canary.core.evidence import Finding, Missing, Share
+from canary.core.memory import Memory, ShareMemory
+from canary.core.plan import monitor_names, settings_of
+from canary.core.share import Tally, judge_share, judge_zero
+
+BASELINE_SECONDS = 30.0  # how long stable pods are watched before the first slice
+SUSPECT_LOG = math.log(20.0)
+LN10 = math.log(10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at the pods gave. Times are seconds since the run was recorded."""
+
+    at: float
+    """When the look began."""
+    readings: Sequence[Reading] = ()
+    live: Mapping[str, bool] | None = None
+    """Key of every serving pod -> is it a canary pod; None: the pods themselves are not known."""
+    troubles: tuple[str, ...] = ()
+    """What could not be read, as clauses for people."""
+    route_ppm: int | None = None
+    """The side's weight in the stored route; None: not known."""
+    site: SiteCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """The evidence after one look."""
+
+    memory: Memory
+    status: AnalysisStatus
+    finding: Finding | Missing
+    share: Share | Missing
+    baseline_ready: bool
+    orders_in_step: float
+    gained: float
+    """Nats by which the evidence moved: what to write soon, and whether to look again early."""
+
+
+def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
+    """Fold one look into the memory and say what it means."""
+    folded = counters.fold(memory.counters, looked.readings, looked.live or {})
+    memory = replace(memory, counters=folded.state)
+    memory = _with_noise(run, memory, (folded, looked.live or {}))
+    memory = replace(memory, share=_with_share(memory.share, folded, looked.route_ppm))
+    share = _share(run, memory.share, looked)
+    measured = _shared_facts(run, memory)
+    if not run.status.traffic.weight_ppm and memory.detector is None:
+        finding = _before_the_first_slice(folded, looked)
+        status = run.status.analysis.model_copy(update=measured)
+        return Analysed(memory, status, finding, share, _baseline_ready(memory), 0.0, 0.0)
+    return _judged(run, memory, looked, (folded, share, measured))
+
+
+def _judged(
+    run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Share | Missing, dict[str, object]]
+) -> Analysed:
+    folded, share, measured = rest
+    started = run.status.analysis.started_at or _moment(run, looked.at)
+    phi = {name: memory.noise.phi(name).value for name in monitor_names(run.spec.policy)}
+    settings = settings_of(run.spec.policy, run.spec.steps, phi, site=looked.site is not None)
+    state = memory.detector if memory.detector is not None else family.start(settings)
+    offset = (started - _zero(run)).total_seconds()
+    sample = _sample(run, memory, looked, (folded, offset))
+    state = family.update(settings, state, sample, phi=memory.noise.measured())
+    judgement = family.judge(settings, state, _next_weight(run))
+    memory = replace(memory, detector=state, step=_step_told(run))
+    status = _shown(run, judgement, (looked, started))
+    status = status.model_copy(update=measured)
+    return Analysed(
+        memory=memory,
+        status=status,
+        finding=_finding(run, judgement, (looked, started)),
+        share=share,
+        baseline_ready=_baseline_ready(memory),
+        orders_in_step=judgement.orders.seen,
+        gained=judgement.gained,
+    )
+
+
+def _zero(run: Run) -> datetime:
+    assert run.status.started_at is not None, "a run is recorded with its start"
+    return run.status.started_at
+
+
+def _moment(run: Run, at: float) -> datetime:
+    return _zero(run) + timedelta(seconds=at)
+
+
+def _next_weight(run: Run) -> int | None:
+    index = run.status.step + 1
+    return run.spec.steps[index].weight if index < len(run.spec.steps) else None
+
+
+def _step_told(run: Run) -> int:
+    return run.status.step if run.status.step_started_at is not None else -1
+
+
+def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, float]) -> Sample:
+    folded, offset = rest
+    used = bool(folded.pods)
+    verified = run.status.step_started_at is not None and looked.route_ppm == run.status.traffic.weight_ppm
+    coverage = float(run.status.traffic.coverage or 1.0)
+    return Sample(
+        t=(folded.at if used else looked.at) - offset,
+        weight_ppm=looked.route_ppm if looked.route_ppm is not None else run.status.traffic.weight_ppm,
+        canary=folded.canary,
+        baseline=folded.baseline,
+        site=looked.site,
+        verified=verified,
+        complete=folded.complete,
+        reset=folded.reset,
+        step=_step_told(run) != memory.step and _step_told(run) >= 0,
+        coverage=coverage,
+    )
+
+
+def _before_the_first_slice(folded: Folded, looked: Looked) -> Finding | Missing:
+    """Before any weight there is nothing to judge; what matters is that counts can be read at all."""
+    if looked.live is None or not looked.live:
+        return Missing(MissingReason.NO_PODS, "; ".join(looked.troubles) or "no serving pod was found")
+    if looked.troubles and not folded.pods:
+        return Missing(MissingReason.UNAVAILABLE, "; ".join(looked.troubles)[:400])
+    if folded.baseline.orders is None or folded.baseline.requests is None:
+        return Missing(MissingReason.ABSENT, "orders and requests of the serving version are not known yet")
+    return Finding(Verdict.CONTINUE, Reason.EVIDENCE_GROWING, "counts can be read; no slice yet")
+
+
+# -- noise and share -----------------------------------------------------------------------------------------------
+
+
+def _with_noise(run: Run, memory: Memory, look: tuple[Folded, Mapping[str, bool]]) -> Memory:
+    """Follow the noise of the stable pods; only looks in which every one of them gave a difference count."""
+    folded, live = look
+    alive = [key for key, canary in live.items() if not canary]
+    stable = {key: folded.pods[key] for key in alive if key in folded.pods}
+    if not stable or len(stable) < len(alive):
+        return memory
+    if memory.noise_at is None or folded.at <= memory.noise_at:
+        return replace(memory, noise_at=folded.at)
+    dt = folded.at - memory.noise_at
+    group = max(1, min(run.status.side.wanted, len(stable) - 1))
+    noise = memory.noise.add(stable, group, dt)
+    return replace(memory, noise=noise, noise_at=folded.at, noise_seconds=memory.noise_seconds + dt)
+
+
+def _baseline_ready(memory: Memory) -> bool:
+    return memory.noise_seconds >= BASELINE_SECONDS
+
+
+def _with_share(share: ShareMemory, folded: Folded, route_ppm: int | None) -> ShareMemory:
+    canary, baseline = folded.canary.requests or 0.0, folded.baseline.requests
+    if route_ppm is not None and route_ppm != share.weight_ppm:
+        former = share.weight_ppm or share.former_ppm
+        return ShareMemory(Tally(), route_ppm, former)
+    if baseline is None:
+        return share
+    if share.weight_ppm == 0 and canary > 0:
+        return replace(share, tally=Tally())
+    return replace(share, tally=share.tally.add(canary, canary + baseline))
+
+
+def _share(run: Run, memory: ShareMemory, looked: Looked) -> Share | Missing:
+    """Compare the requests with the weight; counting starts when the weight was written, proof when it was verified."""
+    if looked.live is None:
+        return Missing(MissingReason.NO_PODS, "the serving pods are not known")
+    if memory.weight_ppm == 0:
+        return judge_zero(memory.tally, memory.former_ppm / PPM) if memory.former_ppm else Share.NONE_LEFT
+    if run.status.step_started_at is None or memory.weight_ppm >= PPM:
+        return Share.UNPROVEN
+    coverage = float(run.status.traffic.coverage or 1.0)
+    return judge_share(memory.tally, memory.weight_ppm / PPM * coverage)
+
+
+# -- what is said and shown ----------------------------------------------------------------------------------------
+
+
+def _finding(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Finding:
+    looked, started = when
+    used_at = started + timedelta(seconds=max(0.0, judgement.used_at))
+    blind = max(0.0, (_moment(run, looked.at) - used_at).total_seconds()) if judgement.missing else 0.0
+    message = judgement.message
+    if judgement.missing and looked.troubles:
+        message = f"{message} ({'; '.join(looked.troubles)[:300]})"
+    return Finding(
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        message=message,
+        blind_seconds=blind,
+        site_healthy_seconds=judgement.site_healthy_seconds,
+    )
+
+
+def _shared_facts(run: Run, memory: Memory) -> dict[str, object]:
+    names = monitor_names(run.spec.policy)
+    known = {name: memory.noise.phi(name) for name in names}
+    return {
+        "phi": {name: figure(phi.value) for name, phi in known.items()},
+        "phi_assumed": known["orders"].assumed,
+        "sampled_at": _moment(run, memory.counters.at) if memory.counters.last else None,
+    }
+
+
+def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> AnalysisStatus:
+    looked, started = when
+    likely, missing = judgement.likely_start, judgement.missing
+    before = run.status.analysis
+    blind_since = None if missing is None else before.blind_since or _moment(run, looked.at)
+    limit = judgement.limit_log
+    return before.model_copy(
+        update={
+            "started_at": started,
+            "verdict": judgement.verdict,
+            "reason": judgement.reason.value,
+            "message": judgement.message[:1024],
+            "worst": judgement.worst,
+            "evidence_log10": figure(judgement.evidence_log / LN10),
+            "limit_log10": figure(limit / LN10),
+            "effects": [_effect(view, judgement) for view in judgement.monitors.values()],
+            "orders": figure(judgement.orders.seen),
+            "lost": figure(judgement.lost.point),
+            "lost_low": figure(judgement.lost.low),
+            "lost_high": figure(judgement.lost.high),
+            "likely_start_at": started + timedelta(seconds=likely) if likely is not None else None,
+            "more_orders": figure(judgement.more_orders),
+            "more_seconds": figure(judgement.more_seconds),
+            "blind_since": blind_since,
+            "blind_because": "; ".join(looked.troubles)[:1024] if missing else "",
+        }
+    )
+
+
+def _effect(view: MonitorView, judgement: Judgement) -> Effect:
+    effect = view.effect
+    crossed = view.log_s + math.log(view.weight) >= judgement.limit_log if view.weight > 0 else False
+    suspect = view.log_s + math.log(view.weight) >= SUSPECT_LOG if view.weight > 0 else False
+    return Effect(
+        name=view.name,
+        seen=figure(view.seen),
+        expected=figure(view.expected),
+        point=figure(effect.point - 1.0) if effect.point is not None else "",
+        low=figure(effect.low - 1.0),
+        high=figure(effect.high - 1.0) if effect.high is not None else "",
+        evidence_log10=figure(view.log_s / LN10),
+        state="crossed" if crossed else "suspect" if suspect else "clear",
+    )
+
+
+def figure(value: float | None) -> str:
+    """Write a measured number for the status: six digits, "-inf" where there is no evidence yet, empty if unknown."""
+    if value is None or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "-inf" if value < 0 else ""
+    return f"{value:.6g}"
+
+
+def worth_writing(before: CanaryRunStatus, after: CanaryRunStatus, gained: float) -> bool:
+    """Tell whether the evidence alone is reason enough to write the status now: it moved by more than a nat."""
+    if before.phase is not after.phase or before.analysis.verdict is not after.analysis.verdict:
+        return True
+    return abs(gained) > 1.0 and after.phase is not Phase.HELD
