@@ -175,16 +175,21 @@ def _packed(state: State) -> dict[str, Any]:
     return {
         "v": VERSION,
         "clocks": clocks,
-        "monitors": {name: [_pack_mix(mix, clocks) for mix in tests] for name, tests in state.mixes.items()},
+        "monitors": {
+            name: [
+                [_pack_mix(mix, clocks) for mix in tests],
+                _pack_tally(step.tallies.get(name)),
+                _pack_tally(state.since.get(name)),
+            ]
+            for name, tests in state.mixes.items()
+        },
         "phi": state.phi,
         "onset": [state.onset.since, state.onset.expected, state.onset.seen, state.onset.odds],
         "times": [state.t, state.used_at],
         "weight": [state.weight_ppm, state.verified],
         "step": [step.at, step.settled_at, step.canary_requests, step.requests],
         "cs": None if step.ratio == RatioCS() else [step.ratio.canary, step.ratio.against],
-        "tallies": {name: [tally.seen, tally.expected] for name, tally in step.tallies.items()},
         "rates": state.rates,
-        "since": {name: [tally.seen, tally.expected] for name, tally in state.since.items()},
         "waiting": None if waiting == Waiting() else [getattr(waiting, name) for name in Waiting.__slots__],
         "carried": carried
         and [carried.dt, _pack_counts(carried.canary), _pack_counts(carried.baseline), carried.looks],
@@ -199,6 +204,10 @@ def _pack_mix(mix: Mix, clocks: list[tuple[float, float, float]]) -> list[Any]:
     """Most monitors share their clock (rem, pending, t), so each is written once."""
     log_r = [None if value == -inf else value for value in mix.log_r]
     return [clocks.index((mix.rem, mix.pending, mix.t)), log_r]
+
+
+def _pack_tally(tally: Tally | None) -> list[float] | None:
+    return None if tally is None else [tally.seen, tally.expected]
 
 
 def _pack_counts(counts: Counts) -> list[Any]:
@@ -228,9 +237,8 @@ def _refuse_constant(name: str) -> float:
 
 def _unpacked(data: dict[str, Any]) -> State:
     clocks = [_numbers(clock, 3) for clock in data["clocks"]]
-    mixes = {
-        name: tuple(_unpack_mix(mix, clocks) for mix in tests) for name, tests in data["monitors"].items()
-    }
+    monitors = {name: (tests, tally, since) for name, (tests, tally, since) in data["monitors"].items()}
+    mixes = {name: tuple(_unpack_mix(mix, clocks) for mix in row[0]) for name, row in monitors.items()}
     since, expected, seen, odds = data["onset"]
     t, used_at = _numbers(data["times"], 2)
     weight_ppm, verified = data["weight"]
@@ -239,13 +247,13 @@ def _unpacked(data: dict[str, Any]) -> State:
         mixes=mixes,
         phi={name: _number(value) for name, value in data["phi"].items()},
         onset=Onset(_numbers(since), _numbers(expected), _numbers(seen), _number(odds)),
-        step=_unpack_step(data),
+        step=_unpack_step(data, {name: row[1] for name, row in monitors.items()}),
         t=t,
         used_at=used_at,
         weight_ppm=None if weight_ppm is None else int(weight_ppm),
         verified=bool(verified),
         rates={name: _number(value) for name, value in data["rates"].items()},
-        since=_unpack_tallies(data["since"]),
+        since=_unpack_tallies({name: row[2] for name, row in monitors.items()}),
         waiting=Waiting() if data["waiting"] is None else _unpack_waiting(data["waiting"]),
         carried=None if data["carried"] is None else _unpack_carried(data["carried"]),
         silence=Silence(*_numbers(data["silence"], 2)),
@@ -265,15 +273,15 @@ def _unpack_mix(packed: list[Any], clocks: list[tuple[float, ...]]) -> Mix:
     return Mix(tuple(-inf if value is None else _number(value) for value in log_r), rem, pending, t)
 
 
-def _unpack_step(data: dict[str, Any]) -> Step:
+def _unpack_step(data: dict[str, Any], tallies: dict[str, Any]) -> Step:
     at, settled_at, canary_requests, requests = _numbers(data["step"], 4)
     cs = data["cs"]
     ratio = RatioCS() if cs is None else RatioCS(_number(cs[0]), _numbers(cs[1], len(RATIOS)))
-    return Step(at, settled_at, ratio, _unpack_tallies(data["tallies"]), canary_requests, requests)
+    return Step(at, settled_at, ratio, _unpack_tallies(tallies), canary_requests, requests)
 
 
-def _unpack_tallies(packed: dict[str, list[Any]]) -> dict[str, Tally]:
-    return {name: Tally(*_numbers(value, 2)) for name, value in packed.items()}
+def _unpack_tallies(packed: dict[str, Any]) -> dict[str, Tally]:
+    return {name: Tally(*_numbers(value, 2)) for name, value in packed.items() if value is not None}
 
 
 def _unpack_waiting(packed: list[Any]) -> Waiting:
