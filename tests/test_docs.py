@@ -50,7 +50,7 @@ class Block:
         if self.language == "python":
             yield f"{sys.executable} - <<'END_OF_PROGRAM'\n{self.text}END_OF_PROGRAM", ""
         elif self.language == "sh":
-            yield self.text.strip(), ""
+            yield from ((line, "") for line in re.split(r"(?<!\\)\n", self.text) if line.strip())
         elif self.language == "console":
             for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
                 command, printed = re.fullmatch(r"((?:.*\\\n)*.*)\n?((?:.*\n?)*)", part).groups()  # pyright: ignore
@@ -62,7 +62,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def runs_elsewhere(command: str) -> bool:
-    return any(command == known or command.startswith(known + " ARGS=") for known in RUN_BY_CI)
+    return any(re.fullmatch(known + r"(?: ARGS=\"[^\"]*\")?(?: +#.*)?", command) for known in RUN_BY_CI)
 
 
 def commands_of(page: Path) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ cannot fail is worth nothing.
 
 import ast
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,12 +51,18 @@ CLOCK_READINGS = {"now", "utcnow", "today"}
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
 THE_ONE_NET = "canary.operator.tick"
-# The product itself does without it: it is there for people who write a source, a router or a sink.
-PUBLISHED = {"canary.lab.contracts"}
+# The product does without these: they are there for people who write a router, a source or a sink of their own.
+PUBLISHED = re.compile(r"canary\.lab\.\w*contracts?")
+
+DISTRIBUTION = {
+    "yaml": "pyyaml",
+    "pydantic_core": "pydantic",
+    "prometheus_api_client": "prometheus-api-client",
+}
 
 NOT_THE_PRODUCT = re.compile(
     r"(?<![\w.~])/work/|/opt/wheels|/tmp/(brief|task)|\bclaude\b|anthropic|chatgpt|\bsub-?agents?\b|\bissues? 3\b"
-    r"|(?<!/)\b(architecture|detection|experience|governance|testbed|features)\.md\b"
+    r"|(?<!/)\b(architecture|detection|experience|governance|testbed|features|traffic|kubernetes)\.md\b"
     r"|files\.pythonhosted\.org|pypi\.org/simple|registry\.npmjs|proxy\.golang",
     re.IGNORECASE,
 )
@@ -179,8 +186,10 @@ def unused_modules(tree: Tree) -> Iterator[str]:
     """Nothing leads there from an entry point, `python -m` in the Makefile, or a table of import strings: remove it."""
     scripts = tomllib.loads((tree.root / "pyproject.toml").read_text())["project"]["scripts"].values()
     commands = re.findall(r"-m (canary[\w.]*)", (tree.root / "Makefile").read_text())
-    waiting = [script.split(":")[0] for script in scripts] + commands + sorted(PUBLISHED)
     modules, reached = {m.name: m for m in tree.product}, set[str]()
+    waiting = (
+        [script.split(":")[0] for script in scripts] + commands + list(filter(PUBLISHED.fullmatch, modules))
+    )
     while waiting:
         name = waiting.pop()
         if name in modules and name not in reached:
@@ -201,6 +210,18 @@ def foreign_words(tree: Tree) -> Iterator[str]:
         for number, line in enumerate(text.splitlines(), start=1):
             if found := NOT_THE_PRODUCT.search(line):
                 yield f"{path.relative_to(tree.root)}:{number} says {found.group()!r}"
+
+
+def undeclared_libraries(tree: Tree) -> Iterator[str]:
+    """Declare what is imported, and only that, in pyproject.toml, with a row in docs/dependencies.md."""
+    project = tomllib.loads((tree.root / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w.-]", line)[0].lower() for line in project.get("dependencies", [])}
+    imported = {target.split(".")[0] for m in tree.product for _, target in tree.imports(m)} - {"canary", ""}
+    used = {DISTRIBUTION.get(name, name) for name in imported - sys.stdlib_module_names}
+    yield from (f"{name} is imported, not declared" for name in sorted(used - declared))
+    yield from (f"{name} is declared, not imported" for name in sorted(declared - used))
+    explained = (tree.root / "docs/dependencies.md").read_text().lower() if declared else ""
+    yield from (f"{name} is not explained" for name in sorted(declared) if f"`{name}`" not in explained)
 
 
 def addresses_in_requirements(tree: Tree) -> Iterator[str]:
@@ -237,6 +258,7 @@ RULES: dict[str, Callable[[Tree], Iterator[str]]] = {
     "no module has a vague name": vague_names,
     "every module is used": unused_modules,
     "the repository speaks of the product": foreign_words,
+    "every library is declared and explained": undeclared_libraries,
     "requirements name no address": addresses_in_requirements,
     "requirements are pinned by hash": loose_requirements,
 }
@@ -309,6 +331,7 @@ PLANTED: list[tuple[str, str, str]] = [
     ("every module is used", "canary/core/forgotten.py", PROSE),
     ("the repository speaks of the product", "docs/design.md", "See detection.md for the formula.\n"),
     ("the repository speaks of the product", "canary/errors.py", PROSE + "# found in /work/main\n"),
+    ("every library is declared and explained", "canary/errors.py", PROSE + "import numpy\n"),
     ("requirements name no address", "requirements/run.txt", "--index-url https://example.com\n"),
     ("requirements are pinned by hash", "requirements/test.txt", "a==1\n"),
     ("requirements are pinned by hash", "requirements/dev.txt", f"a==2 \\\n    --hash=sha256:{'0' * 64}\n"),
