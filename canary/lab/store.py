@@ -275,6 +275,7 @@ def _owned_anew(obj: Object, owners: list[Object]) -> Object:
 def _isolated(old: Object, draft: Object, subresource: str) -> Object:
     if subresource == "status":
         kept = {key: value for key, value in old.items() if key != "status"}
+        kept["metadata"] = dict(old["metadata"])  # its version moves
         return kept | ({"status": draft["status"]} if "status" in draft else {})
     if "status" in old:
         draft["status"] = old["status"]

@@ -1,0 +1,77 @@
+"""The rules of our CRDs: what the evaluator says, checked against the language's own definitions."""
+
+import pytest
+
+from canary.api.crd import crds
+from canary.lab.cel import CelError, compile_rule
+from canary.lab.schema import refuse_unknown_rules
+
+SELF = {
+    "steps": [{"weight": 1}, {"weight": 5}],
+    "name": "checkout",
+    "tags": ["a", "b"],
+    "limits": {"cpu": 2},
+    "flag": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("1 + 2 * 3 == 7", True),
+        ("(1 + 2) * 3 == 9", True),
+        ("7 / 2 == 3 && -7 / 2 == -3", True),
+        ("!false || false", True),
+        ("true ? 'x' == \"x\" : false", True),
+        ("self.steps.all(s, s.weight > 0)", True),
+        ("self.steps.exists(s, s.weight > 4)", True),
+        ("self.steps.exists_one(s, s.weight > 0)", False),
+        ("self.steps.map(s, s.weight).sum() == 6", True),
+        ("self.steps.filter(s, s.weight > 1).size() == 1", True),
+        ("size(self.name) == 8", True),
+        ("self.name.startsWith('check') && self.name.endsWith('out')", True),
+        ("self.name.matches('^[a-z]+$')", True),
+        ("'a' in self.tags && !('c' in self.tags)", True),
+        ("'cpu' in self.limits", True),
+        ("self.limits['cpu'] == 2", True),
+        ("has(self.limits.cpu) && !has(self.limits.memory)", True),
+        ("!has(self.missing) || self.missing.deeper == 1", True),
+        ("self.missing == 1 || self.flag", True),
+        ("self.flag && self.tags[1] == 'b'", True),
+        ("!(self.missing == 1 && !self.flag)", True),
+        ("duration('1h30m') > duration('45m')", True),
+        ("timestamp('2026-03-05T09:00:00Z') < timestamp('2026-03-05T10:00:00Z')", True),
+        ("self.steps.all(s, self.steps.exists(t, t.weight >= s.weight))", True),
+    ],
+)
+def test_an_expression_has_its_value(rule: str, expected: bool) -> None:
+    assert compile_rule(rule)({"self": SELF}) is expected
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "self.missing == 1",
+        "self.flag && self.missing == 1",
+        "self.tags[9] == 'a'",
+        "self.name < 1",
+        "1 / 0 == 1",
+    ],
+)
+def test_what_has_no_value_is_an_error(rule: str) -> None:
+    with pytest.raises(CelError):
+        compile_rule(rule)({"self": SELF})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["", "self.", "(1", "1 +", "unknown(1)", "has(self)", "self.steps.all(s)", "a b", "'open", "(" * 100],
+)
+def test_what_cannot_be_read_is_refused_before_it_is_used(rule: str) -> None:
+    with pytest.raises(CelError):
+        compile_rule(rule)
+
+
+def test_every_rule_of_our_own_definitions_can_be_evaluated() -> None:
+    for definition in crds():
+        refuse_unknown_rules(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
