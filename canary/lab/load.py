@@ -19,6 +19,7 @@ from canary.lab.wire import WireError, frame
 
 TICK_SECONDS = 0.005
 REPORT_SECONDS = 1.0
+LEAVE_SECONDS = 5.0
 MAX_CONNECTIONS = 256
 _VERSION = b"\r\nX-Shop-Version: "
 
@@ -70,6 +71,13 @@ class Customers:
             for _ in range(poisson(self._random, self._expected(now - begun, now - last))):
                 self._arrive()
             last = now
+
+    async def leave(self) -> None:
+        """Wait until everybody who came was answered, within a bound."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LEAVE_SECONDS
+        while len(self._idle) < len(self._connections) and loop.time() < deadline:
+            await asyncio.sleep(TICK_SECONDS)
 
     def close(self) -> None:
         """Close every connection."""
@@ -176,7 +184,7 @@ def _request(shopping: Shopping, buys: bool) -> bytes:
 
 
 class LoadProcess:
-    """Customers as a child process: `run` starts shopping, `stop` ends it."""
+    """Customers as a child process: `run` starts shopping, `finish` ends it."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -194,11 +202,19 @@ class LoadProcess:
                     asyncio.create_task(self._customers.shop()),
                     asyncio.create_task(self._report()),
                 ]
-            case "stop":
-                self._tell_sales()
-                self.close()
+            case "finish":
+                await self._finish()
             case unknown:
                 self._tell({"event": "refused", "detail": f"no command {unknown!r}"})
+
+    async def _finish(self) -> None:
+        """Let nobody else in, wait for the last answers, and tell the final totals."""
+        for task in self._tasks:
+            task.cancel()
+        if self._customers is not None:
+            await self._customers.leave()
+            self._tell_sales("finished")
+        self.close()
 
     def close(self) -> None:
         """Send no more."""
@@ -213,11 +229,11 @@ class LoadProcess:
             await asyncio.sleep(REPORT_SECONDS)
             self._tell_sales()
 
-    def _tell_sales(self) -> None:
+    def _tell_sales(self, event: str = "sales") -> None:
         if self._customers is not None:
             by_version = {version: asdict(sales) for version, sales in self._customers.by_version.items()}
             total = asdict(self._customers.total)
-            self._tell({"event": "sales", "at": time.time(), "total": total, "by_version": by_version})
+            self._tell({"event": event, "at": time.time(), "total": total, "by_version": by_version})
 
 
 def main() -> None:

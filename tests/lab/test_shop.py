@@ -1,0 +1,168 @@
+"""The shop over real HTTP: customers, pods and gateway agree on what happened, and bugs do what they are named for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shop_street import Street, samples, street
+
+import canary
+from canary.clock import WallClock
+from canary.core.detect.counters import Reading
+from canary.metrics.scrape import ScrapeSource
+from canary.metrics.source import CounterSpec, PodTarget
+
+
+@pytest.fixture
+def shop() -> Iterator[Street]:
+    with street() as opened:
+        yield opened
+
+
+def scrape(shop: Street, uid: str) -> dict[str, float]:
+    specs = {
+        "orders": CounterSpec("orders_completed_total"),
+        "requests": CounterSpec("http_requests_total"),
+        "errors": CounterSpec("http_requests_total", (("code", "5.."),)),
+        "slow": CounterSpec("http_request_duration_seconds", (), 0.5),
+        "late": CounterSpec("delivery_promise_days_over_10_total"),
+    }
+    target = PodTarget(uid, uid, "shop", shop.ips[uid], shop.port, "/metrics", True, 0.0)
+    source = ScrapeSource(WallClock())
+    try:
+        reading = source.read([target], specs, within_seconds=5)[uid]
+    finally:
+        source.close()
+    assert isinstance(reading, Reading), reading
+    return dict(reading.counts)
+
+
+def test_customers_pods_and_gateway_agree_on_every_request_of_a_collapse(shop: Street) -> None:
+    shop.pod("stable-1", "v1")
+    shop.pod("stable-2", "v1")
+    shop.pod("canary-1", "v2", "order-collapse")
+    shop.route(200_000, [shop.ips["stable-1"], shop.ips["stable-2"]], [shop.ips["canary-1"]])
+    met, truth = shop.shop(2.0), shop.truth()
+    by_version, canary = met["by_version"], truth["canary-1"]
+    # Whatever the machine could carry, the three books agree to the request.
+    assert met["total"]["broken"] == 0
+    assert by_version["v2"]["requests"] == canary["requests"] == shop.backends()["shop/checkout-canary"] > 50
+    assert by_version["v1"]["requests"] == sum(truth[uid]["requests"] for uid in ("stable-1", "stable-2"))
+    assert by_version["v2"]["wanted"] - by_version["v2"]["placed"] == canary["missing"] > 0
+    assert by_version["v1"]["wanted"] == by_version["v1"]["placed"]
+    # And the bug is silent: as many orders as it left, and not an error more.
+    assert scrape(shop, "canary-1")["orders"] == canary["orders"] < 0.1 * canary["wanted"]
+    assert by_version["v2"]["failed"] <= 3
+    assert canary["first_request_at"] <= canary["first_lost_at"] <= canary["last_lost_at"]
+
+
+def test_the_split_is_the_weight_for_any_number_of_customers(shop: Street) -> None:
+    shop.pod("stable-1", "v1")
+    shop.pod("canary-1", "v2")
+    shop.route(50_000, [shop.ips["stable-1"]], [shop.ips["canary-1"]])
+    shop.shop(2.0)
+    backends = shop.backends()
+    total = sum(backends.values())
+    sigma = (total * 0.05 * 0.95) ** 0.5
+    assert abs(backends["shop/checkout-canary"] - 0.05 * total) < 5 * sigma
+
+
+@pytest.mark.parametrize(
+    ("fault", "count", "least", "most"),
+    [("error-burst", "errors", 0.1, 0.3), ("slow", "slow", 0.3, 0.7), ("none", "slow", 0.0, 0.05)],
+)
+def test_a_bug_shows_in_the_count_that_it_is_named_for(
+    shop: Street, fault: str, count: str, least: float, most: float
+) -> None:
+    shop.pod("canary-1", "v2", fault)
+    shop.route(1_000_000, [], [shop.ips["canary-1"]])
+    shop.shop(1.0, rate=300)
+    counts = scrape(shop, "canary-1")
+    assert least <= counts[count] / counts["requests"] <= most
+
+
+def test_late_promises_are_orders_all_the_same(shop: Street) -> None:
+    shop.pod("canary-1", "v2", "late-promises")
+    shop.route(1_000_000, [], [shop.ips["canary-1"]])
+    met = shop.shop(1.0, rate=400)
+    counts = scrape(shop, "canary-1")
+    assert counts["orders"] == met["total"]["placed"] == met["total"]["wanted"]
+    assert counts["late"] / counts["orders"] == pytest.approx(0.9, abs=0.15)
+
+
+def test_a_crash_loop_ends_the_listener_and_says_so(shop: Street) -> None:
+    shop.pod("canary-1", "v2", "crash-loop")
+    assert shop.get("/healthz", shop.port, shop.ips["canary-1"]) == (200, b"{}")
+    assert shop.box.wait("crashed")["uid"] == "canary-1"
+    with pytest.raises(OSError):
+        shop.get("/healthz", shop.port, shop.ips["canary-1"])
+
+
+def test_a_stopped_pod_serves_on_for_its_grace_and_is_not_ready(shop: Street) -> None:
+    ip = shop.pod("stable-1", "v1")
+    assert shop.get("/readyz", shop.port, ip)[0] == 200
+    shop.children["shop"].send({"do": "stop", "uid": "stable-1", "grace": 0.5})
+    deadline = time.monotonic() + 5
+    while shop.get("/readyz", shop.port, ip)[0] == 200:
+        assert time.monotonic() < deadline
+    shop.box.wait("stopped")
+    with pytest.raises(OSError):
+        shop.get("/healthz", shop.port, ip)
+
+
+def test_a_taken_address_is_passed_over(shop: Street) -> None:
+    first, second = shop.pod("a", "v1"), shop.pod("b", "v1")
+    assert first != second
+    shop.children["shop"].send(
+        {"do": "start", "uid": "c", "version": "v1", "ip": first, "ports": [shop.port], "seed": 1}
+        | {"fault": "none", "drop": None, "after": 0}
+    )
+    assert shop.box.wait("failed")["uid"] == "c"
+
+
+def test_metrics_are_those_of_any_instrumented_shop(shop: Street) -> None:
+    ip = shop.pod("stable-1", "v1")
+    text = shop.get("/metrics", shop.port, ip)[1].decode()
+    assert samples(text, "http_requests_total", "code") == {"200": 0, "500": 0}
+    assert samples(text, "orders_completed_total", "") == {"": 0}
+    assert abs(samples(text, "process_start_time_seconds", "")[""] - time.time()) < 60
+
+
+def test_no_child_outlives_a_parent_that_was_killed() -> None:
+    program = (
+        "import sys, time; from canary.lab.child import Child\n"
+        "children = [Child(f'canary.lab.{name}', print) for name in ('shop', 'gateway', 'load')]\n"
+        "print(*(child.pid for child in children), flush=True); time.sleep(60)"
+    )
+    root = str(Path(canary.__file__).parents[1])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(running(pid) for pid in pids):
+        assert time.monotonic() < deadline, [pid for pid in pids if running(pid)]
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_unknown_command_is_refused_by_name(shop: Street) -> None:
+    shop.children["shop"].send({"do": "dance"})
+    assert "dance" in json.dumps(shop.box.wait("refused"))
