@@ -1,0 +1,212 @@
+"""What an adoption refuses, each reason alone, at the embedded cluster with its controllers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from canary.api.marks import Mark
+from canary.kube.adoption import Facts, Wish, gather, plan_adoption, plan_workload
+from canary.kube.client import Client, Intent
+from canary.kube.resources import DEPLOYMENTS, NAMESPACES, PDBS, SERVICES
+from canary.lab.admission import User
+from canary.lab.clock import SimClock
+from canary.lab.cluster import simulated_cluster
+
+WISH = Wish("shop", "checkout", policy="checkout")
+IMAGE = "registry.invalid/shop@sha256:" + "1" * 64
+Json = dict[str, Any]
+
+
+class Shop:
+    """A namespace in which Deployments are made as a test likes."""
+
+    def __init__(self) -> None:
+        self.clock = SimClock()
+        self.cluster = simulated_cluster(self.clock)
+        self.client = Client(self.cluster.transport(User("alice")), clock=self.clock)
+        self.create(NAMESPACES, "shop")
+
+    def create(self, resource: Any, name: str, spec: Json | None = None, **metadata: Any) -> None:
+        where = {"namespace": "shop"} if resource.namespaced else {}
+        obj = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, **where, **metadata},
+        }
+        self.client.create(resource, obj if spec is None else {**obj, "spec": spec}, intent=Intent.NEUTRAL)
+        self.clock.run_for(2)
+
+    def deploy(self, pod: Json | None = None, metadata: Json | None = None, **spec: Any) -> None:
+        containers = [{"name": "shop", "image": IMAGE}]
+        template = {
+            "metadata": {"labels": {"app": "checkout"}},
+            "spec": {"containers": containers, **(pod or {})},
+        }
+        selector = {"matchLabels": {"app": "checkout"}}
+        full = {"replicas": 2, "selector": selector, "template": template, **spec}
+        self.create(DEPLOYMENTS, "checkout", full, **(metadata or {}))
+
+    def serve(self, name: str = "checkout", **selector: str) -> None:
+        self.create(SERVICES, name, {"selector": selector or {"app": "checkout"}, "ports": [{"port": 80}]})
+
+    def refusals(self, wish: Wish = WISH) -> str:
+        return "\n".join(plan_adoption(self.client, wish).refusals)
+
+    def facts(self) -> Facts:
+        facts = gather(self.client, WISH)
+        assert isinstance(facts, Facts)
+        return facts
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    made = Shop()
+    yield made
+    made.cluster.stop()
+
+
+def test_a_whole_deployment_behind_one_service_is_adopted_with_two_writes_said_and_none_done(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    before = shop.client.get(DEPLOYMENTS.at("shop", "checkout"))
+    plan = plan_adoption(shop.client, WISH)
+    assert (plan.service, plan.refusals) == ("checkout", ())
+    assert any("paused: true" in write for write in plan.writes)
+    assert shop.client.get(DEPLOYMENTS.at("shop", "checkout")) == before
+
+
+def test_a_deployment_that_is_not_there_is_refused(shop: Shop):
+    assert "no Deployment shop/checkout" in shop.refusals()
+
+
+@pytest.mark.parametrize(
+    ("pod", "spec", "words"),
+    [
+        ({}, {"strategy": {"type": "Recreate"}}, "RollingUpdate"),
+        ({}, {"revisionHistoryLimit": 0}, "revisionHistoryLimit"),
+        ({"hostNetwork": True}, {}, "host ports"),
+        (
+            {
+                "containers": [
+                    {"name": "shop", "image": IMAGE, "ports": [{"containerPort": 1, "hostPort": 1}]}
+                ]
+            },
+            {},
+            "host ports",
+        ),
+        (
+            {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "disk"}}]},
+            {},
+            "volume claim disk",
+        ),
+    ],
+    ids=["recreate", "no history", "host network", "host port", "claim"],
+)
+def test_what_cannot_be_held_or_stand_twice_is_refused(shop: Shop, pod: Json, spec: Json, words: str):
+    shop.deploy(pod, **spec)
+    shop.serve()
+    refusals = shop.refusals()
+    assert words in refusals
+    assert refusals.count("\n") == 0
+
+
+def test_a_manifest_that_ends_the_hold_is_refused(shop: Shop):
+    applied = json.dumps({"spec": {"paused": False}})
+    shop.deploy(metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}})
+    shop.serve()
+    assert "paused: false" in shop.refusals()
+
+
+def test_a_roll_in_progress_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    facts = shop.facts()
+    (current,) = facts.seen.replica_sets
+    older = {**current, "status": {"replicas": 1, "readyReplicas": 1}}
+    rolling = replace(facts, seen=replace(facts.seen, replica_sets=(current, older)))
+    assert any("rollout status" in refusal for refusal in plan_workload(rolling).refusals)
+
+
+def test_a_deployment_without_all_its_pods_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    facts = shop.facts()
+    half = replace(facts, seen=replace(facts.seen, workload=replace(facts.seen.workload, stable_ready=1)))
+    assert any("1 of 2 pods" in refusal for refusal in plan_workload(half).refusals)
+
+
+def test_the_service_must_be_there_and_clear(shop: Shop):
+    shop.deploy()
+    assert "no Service selects" in shop.refusals()
+    shop.serve("one")
+    shop.serve("two")
+    assert "Services one, two" in shop.refusals()
+    assert plan_adoption(shop.client, replace(WISH, service="two")).service == "two"
+    shop.serve("other", app="other")
+    assert "does not select" in shop.refusals(replace(WISH, service="other"))
+
+
+def test_our_own_side_is_no_second_service_and_no_foreign_object(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    labels = {Mark.SIDE.value: "checkout-canary"}
+    ports = [{"port": 80}]
+    shop.create(SERVICES, "checkout-canary", {"selector": {"app": "checkout"}, "ports": ports}, labels=labels)
+    assert shop.refusals() == ""
+
+
+def test_a_foreign_object_of_the_side_s_name_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    shop.serve("checkout-lastgood", app="other")
+    assert "Service checkout-lastgood is not ours" in shop.refusals()
+
+
+def test_a_budget_that_counts_every_pod_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    shop.create(PDBS, "everything", {"minAvailable": 1, "selector": {}})
+    assert "counts stable pods" in shop.refusals()
+
+
+def test_a_second_policy_is_a_second_writer(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    facts = replace(shop.facts(), writers=("CanaryPolicy other",))
+    assert any("CanaryPolicy other" in refusal for refusal in plan_workload(facts).refusals)
+
+
+@pytest.mark.parametrize("field", ["podSelector", "from"])
+def test_a_network_policy_that_would_not_let_the_side_through_is_refused(shop: Shop, field: str):
+    shop.deploy()
+    shop.serve()
+    ours = {"matchLabels": {"app": "checkout"}}
+    peers = [{"from": [{"podSelector": ours}]}]
+    spec = {"podSelector": ours} if field == "podSelector" else {"podSelector": {}, "ingress": peers}
+    policy = {"metadata": {"name": "lock"}, "spec": spec}
+    plan = plan_workload(replace(shop.facts(), network_policies=(policy,)))
+    assert any(
+        "NetworkPolicy lock" in refusal and "app=checkout-canary" in refusal for refusal in plan.refusals
+    )
+    open_to_both = {"metadata": {"name": "open"}, "spec": {"podSelector": {}}}
+    assert not plan_workload(replace(shop.facts(), network_policies=(open_to_both,))).refusals
+
+
+def test_a_name_without_room_for_our_suffix_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    facts = replace(shop.facts(), wish=replace(WISH, name="c" * 60))
+    assert any("characters" in refusal for refusal in plan_workload(facts).refusals)
+
+
+def test_the_plan_warns_of_tags_that_move_and_labels_that_are_read(shop: Shop):
+    read = {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}}
+    shop.deploy({"containers": [{"name": "shop", "image": "shop:latest", "env": [read]}]})
+    shop.serve()
+    warnings = "\n".join(plan_adoption(shop.client, WISH).warnings)
+    assert "shop:latest" in warnings
+    assert "reads its pod's labels" in warnings
+    assert "queues" in warnings
