@@ -3,7 +3,8 @@
 A fence names its language, and the language says how it is proved. `console`: lines after "$ " run in bash, one
 process a page, in a folder of the page's own; the lines below are what they print, with "..." for anything. `sh`:
 commands alone. `python`: a program. `yaml` and `json`: parsed, our kinds against their models, and with a first line
-"# file: NAME" laid into the page's folder for the commands to use. `text` and `mermaid` are for reading.
+"# file: NAME" laid into the page's folder for the commands to use. `text` and `mermaid` are for reading. A page with
+the comment of NEEDS_CLUSTER has one, by way of KUBECONFIG.
 """
 
 import json
@@ -12,12 +13,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from abandoned_run import abandoned_run
 from checkout import ROOT
+from conftest import require_program
 
 from canary.api.read import problems
 from canary.api.reasons import API_VERSION
@@ -30,6 +34,8 @@ RUN_BY_CI = (
     "make lint",
 )  # too long for here: .ci/run runs them, which a test checks
 PAGE_SECONDS = 60
+PLAIN_TERMINAL = {"NO_COLOR": "1", "COLUMNS": "80", "LANG": "C.UTF-8"}
+NEEDS_CLUSTER = "<!-- needs: a cluster with a run whose controller is gone -->"
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
@@ -88,7 +94,12 @@ def run_page(commands: list[tuple[str, str]], folder: Path) -> list[tuple[int, s
         f"{{ {command}\n}} 2>&1 </dev/null\nprintf '{MARK}%d{MARK}' $?\n" for command, _ in commands
     )
     path = f"{ROOT / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {"PATH": path, "HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "80", "LANG": "C.UTF-8"}
+    environment = {
+        "PATH": path,
+        "HOME": str(folder),
+        "KUBECONFIG": str(folder / "kubeconfig"),
+        **PLAIN_TERMINAL,
+    }
     done = subprocess.run(
         ["bash", "-c", script],
         check=False,
@@ -110,9 +121,12 @@ def lay_files(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_of(p)], ids=shown)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
-    lay_files(page, tmp_path)
     commands = commands_of(page)
-    results = run_page(commands, tmp_path)
+    if any("kubectl " in command for command, _ in commands):
+        require_program("kubectl")
+    lay_files(page, tmp_path)
+    with abandoned_run(tmp_path) if NEEDS_CLUSTER in page.read_text(encoding="utf-8") else nullcontext():
+        results = run_page(commands, tmp_path)
     assert len(results) == len(commands)
     for (command, said), (code, printed) in zip(commands, results, strict=True):
         assert code == 0, f"{shown(page)}: `{command}` ends with {code}:\n{printed}"
@@ -170,6 +184,19 @@ def test_what_is_run_elsewhere_is_run_there() -> None:
 def test_the_readme_shows_the_point_on_its_first_screen() -> None:
     screen = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:24]
     assert {"make demo", "make test"} <= {word for line in screen for word in re.findall(r"make \w+", line)}
+
+
+def test_the_glossary_has_each_word_once_and_in_order() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+?) \|", (ROOT / "docs/glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert rows[1:] == sorted(set(rows[1:]))
+
+
+def test_the_design_names_every_package() -> None:
+    packages = {path.parent.name for path in (ROOT / "canary").glob("*/*.py") if path.name != "__init__.py"}
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    assert not {name for name in packages if f"`canary/{name}" not in text}
 
 
 def test_a_page_that_lies_is_caught(tmp_path: Path) -> None:
