@@ -215,11 +215,9 @@ def _onset(settings: Settings, state: State, look: Look) -> Onset:
 def _step(state: State, tested: Mapping[str, _Tested], look: Look) -> Step:
     """Add the look to what is known of this step. Interval and order tally take the raw baseline."""
     step, raw = state.step, raw_orders_trial(look)
-    trials = {name: test.trial for name, test in tested.items()}
-    if MonitorName.ORDERS in trials:
-        trials[MonitorName.ORDERS.value] = raw
     tallies = dict(step.tallies)
-    for name, trial in trials.items():
+    for name, test in tested.items():
+        trial = raw if name == MonitorName.ORDERS else test.trial
         if trial is not None:
             tallies[name] = tallies.get(name, Tally()).plus(trial)
     canary, baseline = look.canary.requests, look.baseline.requests

@@ -5,18 +5,20 @@ zero: a sum in which one part is missing is missing. The monitors that compare w
 missed scrape for lost traffic, so they get sums over whole looks. `family.update` is the only caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
 from canary.api.reasons import PPM, MissingReason
-from canary.core.detect.counters import EXTRA_PREFIX, Counts, Sample
+from canary.core.detect.counters import Counts, Sample
 from canary.core.detect.monitors import Batch, Look, MonitorName, Settings
 from canary.core.detect.noise import winsor
 from canary.core.detect.state import Carried, Silence, SiteHealth, State, Trouble, Waiting
 
 MAX_CARRIED_LOOKS = 3
 MAX_RESETS_RUNNING = 3
+MAX_SECONDS = 1e9  # of a run: thirty years; a larger time is none
+MAX_COUNT = 1e15  # in one look: beyond it a float no longer counts one by one
 SITE_BLOCK_ORDERS = 10.0  # tolerated orders that a block of site health needs before it says anything
 
 
@@ -24,6 +26,8 @@ def out_of_time(state: State, sample: Sample) -> Trouble | None:
     """Return why the look's time forbids its use: it was counted already, or nobody knows when it was."""
     if not isfinite(sample.t):
         return Trouble(MissingReason.NOT_FINITE, "the look's time is not a finite number")
+    if sample.t > MAX_SECONDS:
+        return Trouble(MissingReason.MALFORMED, f"a look at {sample.t:g} s of a run is no time")
     if sample.t <= state.t:
         return Trouble(
             MissingReason.OUT_OF_ORDER, f"a look at {sample.t:g} s came after one at {state.t:g} s"
@@ -35,39 +39,34 @@ def senseless(sample: Sample) -> Trouble | None:
     """Return why no count of the look can be trusted, or None."""
     if sample.disagree:
         return Trouble(MissingReason.DISAGREE, "two sources of one count disagree")
-    for arm, counts in (("canary", sample.canary), ("baseline", sample.baseline)):
-        for name, value in _named(counts):
-            trouble = _impossible(f"{arm} {name}", value)
-            if trouble is not None:
-                return trouble
-    if sample.site is not None:
-        for name in ("orders", "expected", "recent"):
-            trouble = _impossible(f"site {name}", getattr(sample.site, name))
-            if trouble is not None:
-                return trouble
+    for name, value in _named(sample):
+        if value is not None and not 0.0 <= value <= MAX_COUNT:
+            return _impossible(name, value)
     if not 0 <= sample.weight_ppm <= PPM or not 0.0 < sample.coverage <= 1.0:
         return Trouble(MissingReason.MALFORMED, "the weight is not a share of the traffic")
     return None
 
 
-def _named(counts: Counts) -> list[tuple[str, float | None]]:
-    own: list[tuple[str, float | None]] = [
-        ("orders", counts.orders),
-        ("requests", counts.requests),
-        ("errors", counts.errors),
-        ("slow", counts.slow),
-    ]
-    return own + [(EXTRA_PREFIX + name, value) for name, value in counts.extra.items()]
+def _named(sample: Sample) -> Iterator[tuple[str, float | None]]:
+    for arm, counts in (("canary", sample.canary), ("baseline", sample.baseline)):
+        yield f"{arm} orders", counts.orders
+        yield f"{arm} requests", counts.requests
+        yield f"{arm} errors", counts.errors
+        yield f"{arm} slow", counts.slow
+        for name, value in counts.extra.items():
+            yield f"{arm} {name}", value
+    if sample.site is not None:
+        yield "site orders", sample.site.orders
+        yield "site expected", sample.site.expected
+        yield "site recent", sample.site.recent
 
 
-def _impossible(name: str, value: float | None) -> Trouble | None:
-    if value is None:
-        return None
+def _impossible(name: str, value: float) -> Trouble:
     if not isfinite(value):
         return Trouble(MissingReason.NOT_FINITE, f"{name} is {value}")
     if value < 0:
         return Trouble(MissingReason.NEGATIVE, f"{name} is {value:g}")
-    return None
+    return Trouble(MissingReason.TOO_LARGE, f"{name} is {value:g}")
 
 
 def more_orders_than_requests(counts: Counts) -> bool:

@@ -88,6 +88,7 @@ class Monitor:
     """One row of the table. `phi_name` says whose noise factor it uses, `by_batch` that it waits for complete looks."""
 
     name: str
+    weight: float
     log_weight: float
     grids: tuple[Grid, ...]
     trials: Callable[[Look], Trials] = field(repr=False)
@@ -174,6 +175,7 @@ def _table(settings: Settings) -> tuple[Monitor, ...]:
     return tuple(
         Monitor(
             name,
+            weight / whole,
             log(weight / whole),
             grids,
             trials,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import exp, inf, log, log1p, log2
+from typing import NamedTuple
 
 START_KICK = 0.2  # prior mass on "broken from the start"
 STEP_KICK = 0.1  # of what is left, at each change of weight
@@ -54,8 +55,7 @@ class Grid:
         return (x - 1.0) * log(x) / (2.0 * (x - 1.0 - log(x)))
 
 
-@dataclass(frozen=True, slots=True)
-class TwoArm:
+class TwoArm(NamedTuple):
     """Of `total` events, `canary` fell to the canary, which had `share` of the exposure."""
 
     canary: float
@@ -63,20 +63,21 @@ class TwoArm:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class OneArm:
-    """`count` events where `expected` are tolerated."""
+class OneArm(NamedTuple):
+    """`seen` events where `expected` are tolerated."""
 
-    count: float
+    seen: float
     expected: float
 
 
 Trial = TwoArm | OneArm
 
 
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """State of one monitor: started evidence per ratio, mass not started, mass waiting for the next look, time."""
+class Mix(NamedTuple):
+    """State of one monitor: started evidence per ratio, mass not started, mass waiting for the next look, time.
+
+    A named tuple, as the trials are: dozens are built in every look, and a frozen dataclass costs four times as much.
+    """
 
     log_r: tuple[float, ...]
     rem: float
@@ -134,23 +135,23 @@ def _two_arm(grid: Grid, trial: TwoArm) -> list[float]:
 
 
 def _one_arm(grid: Grid, trial: OneArm) -> list[float]:
-    count, expected, null = trial.count, trial.expected, grid.null
+    seen, expected, null = trial.seen, trial.expected, grid.null
     return [
-        count * log_ratio - expected * (ratio - null)
+        seen * log_ratio - expected * (ratio - null)
         for log_ratio, ratio in zip(grid.log_ratios, grid.ratios, strict=True)
     ]
 
 
-def starting_mass(mix: Mix, dt: float) -> tuple[float, float]:
-    """Return (mass that starts with a look of dt > 0 seconds, mass still left): known before the look is taken."""
-    keep = (mix.t + HORIZON_SECONDS) / (mix.t + dt + HORIZON_SECONDS)
-    return mix.pending + mix.rem * (1.0 - keep), mix.rem * keep
+def log_starting_mass(mix: Mix, dt: float) -> float:
+    """Return the logarithm of the mass that starts with a look of dt > 0 seconds: known before the look is taken."""
+    mass = mix.pending + mix.rem * dt / (mix.t + dt + HORIZON_SECONDS)
+    return log(mass) if mass > 0.0 else -inf
 
 
 def advance(grid: Grid, mix: Mix, evidence: Sequence[float], dt: float) -> Mix:
     """Fold one look of dt > 0 seconds into the state; `evidence` as `increments` gives it."""
-    mass, rem = starting_mass(mix, dt)
-    log_mass = log(mass)
+    log_mass = log_starting_mass(mix, dt)
+    rem = mix.rem * (mix.t + HORIZON_SECONDS) / (mix.t + dt + HORIZON_SECONDS)
     log_r: list[float] = []
     for old, log_q, gain in zip(mix.log_r, grid.log_prior, evidence, strict=True):
         new = log_mass + log_q
@@ -162,7 +163,7 @@ def advance(grid: Grid, mix: Mix, evidence: Sequence[float], dt: float) -> Mix:
 
 def carried(grid: Grid, mix: Mix, dt: float) -> list[float]:
     """Return per ratio the posterior chance that the fault, if it is one of that size, began before this look."""
-    log_mass = log(starting_mass(mix, dt)[0])
+    log_mass = log_starting_mass(mix, dt)
     return [_carried(old, log_mass + log_q) for old, log_q in zip(mix.log_r, grid.log_prior, strict=True)]
 
 
@@ -173,7 +174,7 @@ def _carried(old: float, new: float) -> float:
 def leading_carried(grid: Grid, before: Mix, after: Mix, dt: float) -> float:
     """Return the same for the one ratio that the evidence after the look favours."""
     leader = after.log_r.index(max(after.log_r))
-    return _carried(before.log_r[leader], log(starting_mass(before, dt)[0]) + grid.log_prior[leader])
+    return _carried(before.log_r[leader], log_starting_mass(before, dt) + grid.log_prior[leader])
 
 
 def log_s(mix: Mix) -> float:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from canary.api.reasons import MissingReason
 from canary.core.detect import onset, startmix
@@ -62,8 +62,7 @@ class Carried:
     looks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """Events of the canary, and how many the baseline lets one expect."""
 
     seen: float = 0.0
@@ -75,7 +74,7 @@ class Tally:
     def plus(self, trial: Trial) -> "Tally":
         """Add what one look gave; a look in which one arm had no exposure compares nothing."""
         if isinstance(trial, OneArm):
-            return Tally(self.seen + trial.count, self.expected + trial.expected)
+            return Tally(self.seen + trial.seen, self.expected + trial.expected)
         if not 0.0 < trial.share < 1.0:
             return self
         odds = trial.share / (1.0 - trial.share)
@@ -159,9 +158,13 @@ def start(settings: Settings) -> State:
 def strengths(mixes: Mapping[str, tuple[Mix, ...]]) -> dict[str, float]:
     """Return ln S per monitor: the weaker of its tests, for each alone would do; one that was never fed has no say."""
     return {
-        name: min([log_sum_exp(mix.log_r) for mix in tests if mix.t > 0.0], default=-inf)
+        name: log_sum_exp(tests[0].log_r) if len(tests) == 1 else _weaker(tests)
         for name, tests in mixes.items()
     }
+
+
+def _weaker(tests: tuple[Mix, ...]) -> float:
+    return min([log_sum_exp(mix.log_r) for mix in tests if mix.t > 0.0], default=-inf)
 
 
 def dump(state: State) -> str:

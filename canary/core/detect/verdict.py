@@ -143,7 +143,7 @@ class _Question:
         if self.state.log_s[name] > 0.0:
             tally = self._since_start(name)
         phi = max(row.least_phi, self.phi(row.phi_name))
-        return MonitorView(name, self.state.log_s[name], exp(row.log_weight), tally.seen, tally.expected, phi)
+        return MonitorView(name, self.state.log_s[name], row.weight, tally.seen, tally.expected, phi)
 
 
 def judge(settings: Settings, state: State, next_weight_ppm: int | None) -> Judgement:
