@@ -1,15 +1,27 @@
 """The Gateway API router keeps the contract of every router, at the embedded API server."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
+from canary.api.run import Coordinate
 from canary.kube.client import Client, Intent
 from canary.kube.resources import NAMESPACES
 from canary.lab.admission import User
 from canary.lab.apiserver import ApiServer, InProcessTransport
 from canary.lab.clock import SimClock
-from canary.lab.router_contract import ROUTER_CHECKS, Bed, Check
+from canary.lab.router_contract import (
+    ROUTER_CHECKS,
+    Bed,
+    Check,
+    a_kill_at_weight_zero_still_stops_a_raise_on_its_way,
+    a_share_rises_only_on_the_version_that_was_seen,
+)
 from canary.lab.store import Store
+from canary.traffic.brake import Receipt
 from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+from canary.traffic.router import Seen, Target, Wanted
 
 
 @pytest.fixture
@@ -23,3 +35,27 @@ def bed() -> Bed:
 @pytest.mark.parametrize("check", ROUTER_CHECKS, ids=lambda check: check.__name__)
 def test_the_route_router_keeps_the_contract(bed: Bed, check: Check):
     check(bed)
+
+
+class LazyBrake(RouteBrake):
+    """A brake that always writes the same epoch: a second kill at weight 0 is no new version."""
+
+    def kill(self, target: Target, coordinates: Sequence[Coordinate], epoch: str) -> Receipt:
+        return super().kill(target, coordinates, "0")
+
+
+class HastyRouter(HTTPRouteRouter):
+    """A router that looks again before it writes, and so never notices that its decision is old."""
+
+    def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
+        return super().write(target, wanted, self.read(target))
+
+
+def test_the_contract_catches_a_brake_without_epochs(bed: Bed):
+    with pytest.raises(AssertionError):
+        a_kill_at_weight_zero_still_stops_a_raise_on_its_way(replace(bed, brake=LazyBrake(bed.client)))
+
+
+def test_the_contract_catches_a_router_without_compare_and_set(bed: Bed):
+    with pytest.raises(AssertionError):
+        a_share_rises_only_on_the_version_that_was_seen(replace(bed, router=HastyRouter(bed.client)))
