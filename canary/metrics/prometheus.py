@@ -14,7 +14,6 @@ from typing import Any
 
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
 from canary.api.reasons import MissingReason
 from canary.clock import Clock
@@ -71,12 +70,12 @@ class PrometheusSource:
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._session = BoundedSession(settings.ca_file, settings.token_file)
-        self._client = PrometheusConnect(
-            settings.address.rstrip("/"), retry=Retry(0, redirect=0), session=self._session
-        )
-        # One question at a time: whoever waits finds the answer there. Hence one connection is enough.
-        self._session.mount(settings.address, HTTPAdapter(pool_maxsize=1, max_retries=Retry(0, redirect=0)))
+        session = BoundedSession(settings.ca_file, settings.token_file)
+        address = settings.address.rstrip("/")
+        self._client = PrometheusConnect(address, session=session)
+        # Its own adapter would repeat requests silently. One question at a time, and whoever waits finds the answer
+        # there: hence one connection is enough.
+        session.mount(address, HTTPAdapter(pool_maxsize=1, max_retries=0))
         self._asking = threading.Lock()
         self._interest: dict[str, float] = {}
         self._round = _Round(0.0, float("-inf"), frozenset())
@@ -120,7 +119,7 @@ class PrometheusSource:
         try:
             for query in self._queries(name, current.namespaces):
                 left = max(MIN_TIMEOUT_SECONDS, deadline - self._clock.monotonic())
-                params = {"time": f"{current.at:.3f}", "timeout": f"{left:.3f}s"}
+                params = {"time": f"{current.at:.3f}", "timeout": f"{round(left * 1000)}ms"}
                 for row in self._client.custom_query(query, params=params, timeout=left):  # pyright: ignore[reportArgumentType]
                     self._sort_in(row, by_pod)
         except QueryError as error:

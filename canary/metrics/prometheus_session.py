@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from requests.auth import AuthBase
 
 from canary.api.reasons import MissingReason
@@ -79,9 +80,9 @@ class BoundedSession(requests.Session):
                 body = _body(response, deadline)
             finally:
                 response.close()
-        except requests.Timeout as error:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise QueryError(MissingReason.TIMED_OUT, "Prometheus did not answer in time") from error
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise QueryError(MissingReason.UNAVAILABLE, f"Prometheus cannot be reached: {error}") from error
         return Answer(checked(response.status_code, body))
 
