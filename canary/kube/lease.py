@@ -9,7 +9,6 @@ one attempt, for simulated time; `start` repeats it in a thread of its own, over
 
 import secrets
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -24,7 +23,7 @@ from canary.kube.transport import Json
 ELECTION_LEASE = "canary-controller"
 HEARTBEAT_LEASE = "canary-controller-heartbeat"
 HEARTBEAT_SECONDS = 25  # how old a heartbeat may grow before the sentinel acts
-UNKNOWN_HOLDER = "?"  # a record that we cannot read is somebody's
+UNKNOWN_HOLDER = "?"  # of a record that we cannot read, and of one that keeps the place of a deleted one
 JITTER = (0.8, 1.2)
 STOP_JOIN_SECONDS = 15.0
 
@@ -60,8 +59,9 @@ class Elector:
         self._term = term or Term()
         self._random = Random(identity)
         self._renewed_at: float | None = None
-        self._record: Mapping[str, Any] | None = None
-        self._record_since: float | None = None
+        self._has_looked = False
+        self._record: tuple[Any, Json] | None = None  # uid and spec, as last seen
+        self._record_since = 0.0
         self._floor_seconds = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -124,23 +124,23 @@ class Elector:
     def _hold(self) -> bool:
         """Try to be the holder; tell whether the API server agreed."""
         lease = self._client.get(self._ref)
-        if lease is not None and _holder(lease) == self._identity:
+        first_look, self._has_looked = not self._has_looked, True
+        if lease is None:
+            return self._create(first_look or self.leads())
+        unchanged_seconds = self._observe(lease)
+        if _holder(lease) == self._identity:
             return self._write(lease, self._renewal())
-        if not self._is_free(lease):
-            return False
-        return self._create() if lease is None else self._write(lease, self._takeover(lease))
+        if _holder(lease) == "" or unchanged_seconds >= self._term.lease_seconds:
+            return self._write(lease, self._takeover(lease))
+        return False
 
-    def _is_free(self, lease: Json | None) -> bool:
-        """A Lease is free when released, when there never was one, or when unchanged for its whole time."""
+    def _observe(self, lease: Json) -> float:
+        """Return for how many seconds we have seen the record as it is."""
         now = self._clock.monotonic()
-        record = None if lease is None else _spec(lease)
-        first_look = self._record_since is None
-        if self._record_since is None or record != self._record:
+        record = (lease["metadata"].get("uid"), _spec(lease))
+        if record != self._record:
             self._record, self._record_since = record, now
-        if lease is None and (first_look or self.leads()):
-            return True
-        released = lease is not None and _holder(lease) == ""
-        return released or now - self._record_since >= self._term.lease_seconds
+        return now - self._record_since
 
     def _renewal(self) -> Json:
         seconds = max(1, round(self._term.lease_seconds))
@@ -151,10 +151,17 @@ class Elector:
         transitions = former + 1 if isinstance(former, int) else 1
         return {**self._renewal(), "acquireTime": self._now(), "leaseTransitions": transitions}
 
-    def _create(self) -> bool:
-        spec = {**self._renewal(), "acquireTime": self._now(), "leaseTransitions": 0}
+    def _create(self, ours: bool) -> bool:
+        """Make the Lease that is not there: ours if it was, or if there never was one that we know of.
+
+        Otherwise somebody deleted the Lease of a leader that may not know it yet. An absence has no version by which
+        to tell that nothing happened meanwhile, so a record of nobody's is made and waited for like any other.
+        """
+        holder = self._identity if ours else UNKNOWN_HOLDER
+        times = {"acquireTime": self._now(), "leaseTransitions": 0}
+        spec = {**self._renewal(), **times, "holderIdentity": holder}
         self._client.create(LEASES, _lease(self._ref, spec), intent=Intent.NEUTRAL)
-        return True
+        return ours
 
     def _write(self, lease: Json, spec: Json) -> bool:
         patch = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}, "spec": spec}

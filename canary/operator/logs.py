@@ -51,7 +51,7 @@ def configure_logs(stream: TextIO, level: int = logging.INFO) -> logging.Handler
 
 
 def log_event(
-    logger: logging.Logger, event: Reason, message: str, *, level: int = logging.INFO, **fields: object
+    logger: logging.Logger, event: Reason, message: str, /, *, level: int = logging.INFO, **fields: object
 ) -> None:
     """Log what happened: its word, its sentence, and further fields (run, namespace, workload, ...)."""
     logger.log(level, "%s", message, extra={"event": event, "fields": fields})

@@ -13,6 +13,7 @@ from typing import Any
 
 MAX_CLIENTS = 16
 CLIENT_SECONDS = 5.0
+STOP_POLL_SECONDS = 0.05
 STOP_JOIN_SECONDS = 5.0
 
 Check = Callable[[], str]  # returns why not; empty means all is well
@@ -28,7 +29,9 @@ class Probes:
         pages: dict[str, Page] = {path: _checked(check) for path, check in checks.items()}
         pages["/metrics"] = lambda: (200, metrics())
         self._server = _Server(address, pages)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_POLL_SECONDS,), name="probes", daemon=True
+        )
 
     @property
     def address(self) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -47,7 +48,10 @@ class Schedule(Protocol):
     """Runs jobs at fixed intervals, until it is stopped."""
 
     def every(self, interval_seconds: float, job: Job, name: str) -> None:
-        """Run `job` every so often, the first time after one interval; never twice at once. Names are unique."""
+        """Run `job` every so often, the first time after one interval; never twice at once.
+
+        Raise ValueError where the name is taken.
+        """
         ...
 
     def stop(self) -> None:
@@ -90,7 +94,10 @@ class BackgroundSchedule:
         self._clock_watch.start()
 
     def every(self, interval_seconds: float, job: Job, name: str) -> None:
-        self._scheduler.add_job(job, Every(interval_seconds), id=name, name=name)
+        try:
+            self._scheduler.add_job(job, Every(interval_seconds), id=name, name=name)
+        except ConflictingIdError as error:
+            raise ValueError(f"there is a job called {name} already") from error
 
     def stop(self) -> None:
         if self._stopping.is_set():

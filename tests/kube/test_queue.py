@@ -1,4 +1,4 @@
-"""The queue against a model: nothing lost, nothing twice at once, the urgent first, and patience where it is asked for."""
+"""The queue against a model: nothing lost, nothing twice at once, the urgent first, patience where it is asked for."""
 
 import threading
 import time

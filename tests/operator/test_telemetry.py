@@ -1,0 +1,272 @@
+"""What the controller serves: the promised names, true values, bounded series, and pages that nobody can block."""
+
+import http.client
+import socket
+import time
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from canary.api.reasons import Origin, Phase, Reason
+from canary.kube.cache import Cache
+from canary.kube.client import Call, KubeVerb
+from canary.kube.queue import Lane, Urgency, WorkQueue
+from canary.kube.resources import CANARYPOLICIES, Key
+from canary.lab.clock import SimClock
+from canary.operator.probes import MAX_CLIENTS, Probes
+from canary.operator.run_series import MAX_RUNS_SHOWN, MetricView, RunView, Workload
+from canary.operator.schedule import Trouble
+from canary.operator.telemetry import MAX_WORKLOADS, OTHER, Ended, Outcome, Result, Stage, Telemetry
+
+CHECKOUT = Workload("shop", "checkout")
+NAMES = """
+    build_info controller_leader controller_heartbeat_timestamp_seconds reconcile_total reconcile_duration_seconds
+    queue_depth queue_wait_seconds watch_contact_age_seconds kube_requests_total kube_request_duration_seconds
+    metric_queries_total metric_query_duration_seconds notifications_total notification_delay_seconds
+    audit_records_total job_trouble_total
+    run_info run_phase run_weight_ratio run_step run_started_timestamp_seconds runs_total run_duration_seconds
+    metric_value metric_effect_ratio evidence_log10 evidence_limit_log10 metric_samples_total metric_staleness_seconds
+    lost_estimate_total averted_estimate_total rollback_latency_seconds blind_seconds_total
+    approvals_total approvals_pending approval_wait_seconds bypass_total
+"""
+
+
+@pytest.fixture
+def clock():
+    return SimClock()
+
+
+@pytest.fixture
+def telemetry(clock):
+    return Telemetry(clock, "1.2.3", "abc")
+
+
+def samples(telemetry):
+    """Return every sample as (name, labels) -> value."""
+    families = text_string_to_metric_families(telemetry.exposition().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(telemetry, name, **labels):
+    return samples(telemetry)[f"canary_{name}", frozenset(labels.items())]
+
+
+def a_view(workload=CHECKOUT, run="checkout-1", phase=Phase.PROGRESSING, **changes):
+    metric = MetricView(
+        values={"canary": 0.2, "baseline": 0.25},
+        effect={"point": 0.8, "low": 0.7, "high": 0.9},
+        evidence_log10=2.5,
+        limits_log10={"rollback": 3.0},
+        samples={"canary": 40.0},
+        staleness_seconds=1.5,
+    )
+    known = {
+        "policy": "checkout",
+        "revision": "new",
+        "baseline": "old",
+        "origin": Origin.AI,
+        "tier": 1,
+        "step": 2,
+        "asked_ppm": 50_000,
+        "observed_ppm": 10_000,
+        "started_at": 100.0,
+        "metrics": {"orders": metric},
+    }
+    return RunView(workload=workload, run=run, phase=phase, **(known | changes))
+
+
+class QuietCache:
+    """A cache that has heard nothing for seven seconds."""
+
+    resource = CANARYPOLICIES
+
+    def last_contact_age(self):
+        return 7.0
+
+
+def use_all(telemetry, clock):
+    """Call every method once."""
+    telemetry.watch_leader(lambda: True)
+    telemetry.watch_queue(WorkQueue(clock))
+    cache: Cache = QuietCache()
+    telemetry.watch_caches([cache])
+    telemetry.heartbeat(datetime(2026, 3, 5, tzinfo=UTC))
+    telemetry.reconciled("CanaryPolicy", Result.DONE, 0.1)
+    telemetry.queue_waited(Lane.QUICK, 0.1)
+    telemetry.kube_called(Call(KubeVerb.PATCH, "httproutes", "200", 0.1))
+    telemetry.metrics_queried("scrape", Result.UNAVAILABLE, 0.1)
+    telemetry.notified("webhook", Result.DONE, 0.1)
+    telemetry.recorded(Result.DONE)
+    telemetry.job_troubled("sweep", Trouble.FAILED)
+    telemetry.runs.show(a_view())
+    telemetry.ended(Ended(CHECKOUT, Outcome.ROLLED_BACK, Reason.ORDERS_COLLAPSED, Origin.AI, 1, 42.0))
+    telemetry.lost(CHECKOUT, "orders", 12.5)
+    telemetry.averted(CHECKOUT, "orders", 900)
+    telemetry.rolled_back(CHECKOUT, {Stage.DECIDE: 2.0, Stage.TOTAL: 3.0})
+    telemetry.blind(CHECKOUT, 3)
+    telemetry.approval(CHECKOUT, "approve", 60)
+    telemetry.approvals_pending(CHECKOUT, 1)
+    telemetry.bypassed(CHECKOUT)
+
+
+def test_the_names_are_those_that_alerts_and_dashboards_rely_on(telemetry, clock):
+    use_all(telemetry, clock)
+    text = telemetry.exposition().decode()
+    served = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert served == {f"canary_{name}" for name in NAMES.split()}
+    with_samples = {
+        name.removesuffix("_sum").removesuffix("_count").removesuffix("_bucket")
+        for name, _ in samples(telemetry)
+    }
+    assert with_samples == served
+
+
+def test_what_was_told_is_what_is_served(telemetry, clock):
+    use_all(telemetry, clock)
+    whose = {"workload_namespace": "shop", "workload": "checkout"}
+    assert value(telemetry, "build_info", version="1.2.3", revision="abc") == 1
+    assert value(telemetry, "controller_leader") == 1
+    assert value(telemetry, "watch_contact_age_seconds", resource="canarypolicies") == 7
+    assert value(telemetry, "kube_requests_total", verb="patch", resource="httproutes", code="200") == 1
+    assert value(telemetry, "job_trouble_total", job="sweep", trouble="Failed") == 1
+    assert value(telemetry, "lost_estimate_total", unit="orders", **whose) == 12.5
+    assert value(telemetry, "rollback_latency_seconds_sum", stage="total", **whose) == 3
+    assert value(telemetry, "run_weight_ratio", kind="asked", **whose) == 0.05
+    assert value(telemetry, "run_weight_ratio", kind="observed", **whose) == 0.01
+    assert value(telemetry, "run_phase", phase="Progressing", **whose) == 1
+    assert value(telemetry, "metric_effect_ratio", metric="orders", bound="high", **whose) == 0.9
+    assert value(telemetry, "evidence_log10", metric="orders", **whose) == 2.5
+    ended = {"outcome": "rolled_back", "reason": "OrdersCollapsed", "origin": "ai", "tier": "1"}
+    assert value(telemetry, "runs_total", **ended, **whose) == 1
+
+
+def test_leadership_and_queue_depth_are_asked_at_each_scrape(telemetry, clock):
+    leading, queue = [False], WorkQueue(clock)
+    telemetry.watch_leader(lambda: leading[0])
+    telemetry.watch_queue(queue)
+    assert (value(telemetry, "controller_leader"), value(telemetry, "queue_depth", lane="quick")) == (0, 0)
+    leading[0] = True
+    queue.add(Key("shop", "a"), Urgency.LOWERING)
+    assert (value(telemetry, "controller_leader"), value(telemetry, "queue_depth", lane="quick")) == (1, 1)
+
+
+def series_of(telemetry, name):
+    return {
+        dict(labels).get("phase") or dict(labels).get("run")
+        for known, labels in samples(telemetry)
+        if known == name
+    }
+
+
+def test_a_new_phase_leaves_no_series_of_the_former_behind(telemetry):
+    telemetry.runs.show(a_view())
+    telemetry.runs.show(a_view(phase=Phase.ROLLED_BACK, observed_ppm=None, metrics={}))
+    assert series_of(telemetry, "canary_run_phase") == {"RolledBack"}
+    assert not [name for name, _ in samples(telemetry) if name == "canary_metric_value"]
+    assert not [labels for name, labels in samples(telemetry) if ("kind", "observed") in labels]
+
+
+def test_the_series_of_a_run_end_an_hour_after_it(telemetry, clock):
+    telemetry.runs.show(a_view(phase=Phase.PROGRESSING))
+    clock.sleep(10_000)
+    assert series_of(telemetry, "canary_run_phase") == {"Progressing"}
+    telemetry.runs.show(a_view(phase=Phase.PROMOTED))
+    clock.sleep(3000)
+    telemetry.runs.show(a_view(phase=Phase.PROMOTED))
+    clock.sleep(590)
+    assert series_of(telemetry, "canary_run_phase") == {"Promoted"}
+    clock.sleep(20)
+    assert series_of(telemetry, "canary_run_phase") == set()
+
+
+def test_the_next_run_of_a_workload_takes_the_place_of_the_last(telemetry):
+    telemetry.runs.show(a_view(run="checkout-1"))
+    telemetry.runs.show(a_view(run="checkout-2"))
+    assert series_of(telemetry, "canary_run_info") == {"checkout-2"}
+    telemetry.runs.forget(CHECKOUT)
+    assert series_of(telemetry, "canary_run_info") == set()
+
+
+def test_series_are_bounded_however_many_workloads_there_are(telemetry):
+    for number in range(MAX_WORKLOADS + 50):
+        workload = Workload("shop", f"w{number}")
+        telemetry.blind(workload, 1)
+        telemetry.runs.show(a_view(workload=workload))
+    served = samples(telemetry)
+    counted = [labels for name, labels in served if name == "canary_blind_seconds_total"]
+    assert len(counted) == MAX_WORKLOADS + 1
+    others = {"workload_namespace": OTHER.namespace, "workload": OTHER.name}
+    assert value(telemetry, "blind_seconds_total", **others) == 50
+    assert len([name for name, _ in served if name == "canary_run_step"]) == MAX_RUNS_SHOWN
+
+
+@pytest.fixture
+def trouble():
+    return {"/healthz": "", "/readyz": "the caches are not filled"}
+
+
+@pytest.fixture
+def probes(telemetry, trouble):
+    checks = {path: (lambda path=path: trouble[path]) for path in trouble}
+    probes = Probes(("127.0.0.1", 0), checks, telemetry.exposition)
+    probes.start()
+    yield probes
+    probes.stop()
+
+
+def ask(probes, path, method="GET"):
+    connection = http.client.HTTPConnection(*probes.address, timeout=5)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_check_answers_with_its_reason(probes, trouble):
+    assert ask(probes, "/healthz") == (200, "ok\n")
+    assert ask(probes, "/readyz?verbose") == (503, "the caches are not filled\n")
+    trouble["/readyz"] = ""
+    assert ask(probes, "/readyz") == (200, "ok\n")
+
+
+def test_the_metrics_page_is_prometheus_text(probes):
+    status, text = ask(probes, "/metrics")
+    assert status == 200
+    assert 'canary_build_info{revision="abc",version="1.2.3"} 1.0' in text
+
+
+def test_other_pages_and_verbs_are_refused(probes):
+    assert ask(probes, "/")[0] == 404
+    assert ask(probes, "/metrics", "POST")[0] == 501
+
+
+def test_silent_clients_cannot_hold_more_than_their_share(probes):
+    silent = [socket.create_connection(probes.address, timeout=5) for _ in range(MAX_CLIENTS)]
+    time.sleep(0.2)
+    with pytest.raises(OSError):
+        ask(probes, "/healthz")
+    for connection in silent:
+        connection.close()
+    end = time.monotonic() + 5
+    answered = None
+    while answered is None and time.monotonic() < end:
+        try:
+            answered = ask(probes, "/healthz")
+        except OSError:
+            time.sleep(0.02)
+    assert answered == (200, "ok\n")
+
+
+def test_after_the_stop_the_port_is_closed(probes):
+    address = probes.address
+    probes.stop()
+    probes.stop()
+    with pytest.raises(OSError):
+        socket.create_connection(address, timeout=1)
