@@ -16,6 +16,7 @@ import pytest
 from checkout import ROOT, Module, Tree, is_ours, part_of
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 40, 5
+MAX_TEST_FILE_LINES = 600  # tables of cases are long
 PROSE_LINES = range(2, 11)
 PACKAGE_PROSE_LINES = range(2, 31)
 AIM_PRODUCT_LINES, MAX_PRODUCT_LINES = 9_000, 16_000
@@ -41,7 +42,7 @@ ADAPTERS_WITH_KUBE = {"traffic", "guard", "audit"}
 # fmt: off
 PURE_LIBRARY = {
     "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib",
-    "enum", "fractions", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json",
+    "enum", "fractions", "functools", "hashlib", "heapq", "hmac", "html", "ipaddress", "itertools", "json",
     "keyword", "math", "operator", "re", "statistics", "string", "struct", "textwrap", "types", "typing",
     "unicodedata",
 }
@@ -117,8 +118,9 @@ def impure_judgement(tree: Tree) -> Iterator[str]:
 def long_files(tree: Tree) -> Iterator[str]:
     """Split the file where its subject changes."""
     for module in tree.product + tree.tests:
-        if (lines := module.text.count("\n")) > MAX_FILE_LINES:
-            yield f"{module.name} has {lines} lines, more than {MAX_FILE_LINES}"
+        limit = MAX_TEST_FILE_LINES if module.name.startswith("tests.") else MAX_FILE_LINES
+        if (lines := module.text.count("\n")) > limit:
+            yield f"{module.name} has {lines} lines, more than {limit}"
 
 
 def long_functions(tree: Tree) -> Iterator[str]:
@@ -195,13 +197,18 @@ def unused_modules(tree: Tree) -> Iterator[str]:
         if name in modules and name not in reached:
             reached.add(name)
             waiting += [name.rpartition(".")[0], *(t for _, t in tree.imports(modules[name]))]
-            waiting += [text.split(":")[0] for text in _strings(modules[name]) if text.startswith("canary.")]
+            waiting += _named_in_strings(modules[name])
     yield from sorted(modules.keys() - reached)
 
 
-def _strings(module: Module) -> Iterator[str]:
-    constants = (n for n in ast.walk(module.tree) if isinstance(n, ast.Constant))
-    return (n.value for n in constants if isinstance(n.value, str))
+def _named_in_strings(module: Module) -> Iterator[str]:
+    """Modules that strings may name: "canary.x.y:z", or a bare "y" where a string f"canary.x.{...}" is built."""
+    texts = {
+        n.value for n in ast.walk(module.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    prefixes = {text for text in texts if re.fullmatch(r"canary(\.\w+)*\.", text)}
+    yield from (text.split(":")[0] for text in texts if text.startswith("canary."))
+    yield from (prefix + text for prefix in prefixes for text in texts if text.isidentifier())
 
 
 def foreign_words(tree: Tree) -> Iterator[str]:
@@ -296,7 +303,8 @@ TIDY = {
     "canary/core/machine.py": PROSE + "from datetime import datetime\nfrom canary import errors\n",
     "canary/cli/__init__.py": PROSE,
     "canary/cli/main.py": PROSE
-    + 'from canary.core import machine\nVERBS = {"run": "canary.operator.tick:run"}\nprint(1)\n',
+    + 'from canary.core import machine\nVERBS = ["canary.operator.tick:run", "listing"]\nprint(f"canary.cli.{1}")\n',
+    "canary/cli/listing.py": PROSE,
     "canary/operator/__init__.py": PROSE,
     "canary/operator/tick.py": PROSE + "try:\n    pass\nexcept Exception:\n    pass\n",
     **{
