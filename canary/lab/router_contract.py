@@ -199,12 +199,30 @@ def a_kill_leaves_no_rule_without_a_backend_that_has_weight(bed: Bed) -> None:
 
 def a_kill_of_a_route_that_git_reset_still_makes_a_new_version(bed: Bed) -> None:
     original = bed.make_route()
-    seen = bed.attach()
+    bed.attach()
     bed.edit([{"op": "replace", "path": "/spec", "value": original["spec"]}])
-    version = bed.stored()["metadata"]["resourceVersion"]
-    bed.kill(seen, "1")
+    bed.edit([{"op": "remove", "path": "/metadata/annotations"}])
+    reset = bed.router.read(bed.target)
+    expect(reset.route.coordinates == (), "coordinates of a route that names no side")
+    bed.kill(reset, "1")
     expect(bed.stored()["spec"] == original["spec"], "the kill changed a route that names no side")
-    expect(bed.stored()["metadata"]["resourceVersion"] != version, "no epoch was written")
+    expect(bed.router.read(bed.target).route.epoch == 1, "the epoch was not written, or cannot be read back")
+    expect_refusal(
+        ConflictError, lambda: bed.router.write(bed.target, 5_000, reset), "a raise overtook the kill"
+    )
+    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    expect("annotations" not in bed.stored()["metadata"], "the epoch was left behind")
+
+
+def a_kill_reaches_a_route_that_is_new(bed: Bed) -> None:
+    bed.make_route()
+    seen = bed.attach()
+    bed.give(10_000)
+    both = [{"name": name, "port": 80, "weight": 1} for name in bed.target.services[:2]]
+    bed.make_route("backdoor", [{"backendRefs": both}])
+    bed.kill(seen, "1")
+    after = bed.router.read(bed.target).route
+    expect((after.weight_ppm, after.epoch) == (0, 1), f"{after}")
 
 
 def a_kill_of_a_route_that_is_gone_is_done(bed: Bed) -> None:
@@ -216,6 +234,10 @@ def a_kill_of_a_route_that_is_gone_is_done(bed: Bed) -> None:
     receipt = bed.kill(seen, "1")
     expect(receipt.gone == ("app",), f"{receipt}")
     expect(bed.router.read(bed.target).route.weight_ppm == 0, "the other route is still exposed")
+    bed.delete("web")
+    bed.kill(seen, "2")
+    left = bed.router.read(bed.target).route
+    expect(left.epoch >= 2 and left.weight_ppm == 0, f"without a route nothing is left to be written: {left}")
 
 
 def drift_is_told_apart_by_what_somebody_did(bed: Bed) -> None:
@@ -358,6 +380,7 @@ ROUTER_CHECKS: tuple[Check, ...] = (
     a_kill_finds_references_that_were_moved,
     a_kill_leaves_no_rule_without_a_backend_that_has_weight,
     a_kill_of_a_route_that_git_reset_still_makes_a_new_version,
+    a_kill_reaches_a_route_that_is_new,
     a_kill_of_a_route_that_is_gone_is_done,
     drift_is_told_apart_by_what_somebody_did,
     a_new_route_to_the_service_is_unknown,

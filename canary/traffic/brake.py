@@ -96,19 +96,27 @@ class Hands(Protocol):
 
 
 def kill(hands: Hands, cut: Cut, places: Iterable[Place]) -> Receipt:
-    """Set the side to 0 and stable to all in every rule of every route; idempotent for a new `cut.epoch`.
-
-    All routes are tried before the first error is raised: one route out of reach never keeps another one exposed.
-    """
-    routes: dict[tuple[str, str], list[Place]] = {}
+    """Set the side to 0 and stable to all in every rule of every place; idempotent for a new `cut.epoch`."""
+    known: dict[tuple[str, str], list[Place]] = {}
     for place in places:
-        routes.setdefault((place.resource, place.name), []).append(place)
+        known.setdefault((place.resource, place.name), []).append(place)
+    return _write(hands, cut, {key: operations_by_place(group, cut) for key, group in known.items()})
+
+
+def sweep(hands: Hands, cut: Cut, resource: str, routes: Iterable[Object]) -> Receipt:
+    """Do the same to routes that were read: those whose places are not known. Without a reference it is the epoch."""
+    found = {(resource, str(route["metadata"]["name"])): operations_by_route(route, cut) for route in routes}
+    return _write(hands, cut, found)
+
+
+def _write(hands: Hands, cut: Cut, patches: Mapping[tuple[str, str], list[Operation]]) -> Receipt:
+    """Write every route before the first error is raised: one out of reach never keeps another one exposed."""
     written: list[Written] = []
     gone: list[str] = []
     errors: list[CanaryError] = []
-    for (resource, name), known in routes.items():
+    for (resource, name), operations in patches.items():
         try:
-            stored = _kill_route(hands, cut, known)
+            stored = _write_route(hands, cut, (resource, name), operations)
         except CanaryError as error:
             errors.append(error)
             continue
@@ -129,15 +137,16 @@ def written_of(resource: str, stored: Object) -> Written:
     )
 
 
-def _kill_route(hands: Hands, cut: Cut, known: Sequence[Place]) -> Object | None:
-    """Write one route; the first time by what is known, then, up to five times, by what is read."""
-    where = known[0]
-    operations = operations_by_place(known, cut)
+def _write_route(
+    hands: Hands, cut: Cut, route: tuple[str, str], operations: list[Operation]
+) -> Object | None:
+    """Write one route; first by what is known, then, up to five times, by what is read."""
+    resource, name = route
     for _ in range(1 + ATTEMPTS):
         try:
-            stored = hands.patch(where.resource, cut.namespace, where.name, operations)
+            stored = hands.patch(resource, cut.namespace, name, operations)
         except ConflictError:
-            stored = hands.read(where.resource, cut.namespace, where.name)
+            stored = hands.read(resource, cut.namespace, name)
         else:
             if stored is None or not exposes(stored, cut.side):
                 return stored
@@ -145,8 +154,8 @@ def _kill_route(hands: Hands, cut: Cut, known: Sequence[Place]) -> Object | None
             return None
         operations = operations_by_route(stored, cut)
     raise UnavailableError(
-        f"{where.resource} {cut.namespace}/{where.name} was changed by others at each of {1 + ATTEMPTS} attempts to "
-        f"take {cut.side} out; it may still have traffic"
+        f"{resource} {cut.namespace}/{name} was changed by others at each of {1 + ATTEMPTS} attempts; {cut.side} "
+        "may still have traffic"
     )
 
 

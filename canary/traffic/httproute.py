@@ -16,7 +16,7 @@ from canary.traffic import brake, rules
 from canary.traffic.adoption import plan_routes
 from canary.traffic.brake import Object, Operation, Receipt, Written
 from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Traits, Wanted, WayBack
-from canary.traffic.sight import acceptance_of, drift_of, name_of, see, shares_of
+from canary.traffic.sight import acceptance_of, drift_of, name_of, names, see, shares_of
 
 GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
 ROUTE_RESOURCES = {resource.plural: resource for resource in (HTTPROUTES, GRPCROUTES)}
@@ -138,12 +138,23 @@ class ClientHands:
 class RouteBrake:
     """The brake for Gateway API routes."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, resource: Resource = HTTPROUTES) -> None:
+        self._client = client
+        self._resource = resource
         self._hands = ClientHands(client)
 
     def kill(self, target: Target, coordinates: Sequence[Coordinate], epoch: str) -> Receipt:
+        """Write the known places first, blindly; then every other route that names the target gets the epoch, too.
+
+        Such a route was reset by git, or is new: a raise on its way to it must find a new version there as well.
+        """
         cut = brake.Cut(target.namespace, target.service, target.side_service, epoch)
         places = [
             brake.Place(each.resource, each.name, each.rule, each.canary, each.stable) for each in coordinates
         ]
-        return brake.kill(self._hands, cut, places)
+        done = brake.kill(self._hands, cut, places)
+        handled = {each.name for each in done.written}
+        routes = self._client.list(self._resource, target.namespace)
+        others = [route for route in routes if names(route, target) and name_of(route) not in handled]
+        swept = brake.sweep(self._hands, cut, self._resource.plural, others)
+        return Receipt(0, (*done.written, *swept.written), (*done.gone, *swept.gone))

@@ -14,8 +14,9 @@ from canary.api.types import format_percent
 from canary.core.evidence import Acceptance, Drift, Route
 from canary.traffic.brake import Object, backends, positions, stable_of
 from canary.traffic.router import Seen, Target
-from canary.traffic.rules import annotations_of, share_ppm
+from canary.traffic.rules import OUR_ANNOTATIONS, annotations_of, share_ppm
 
+NO_ROUTE_EPOCH = 2**31 - 1  # where there is no route, none lacks a rollback write
 REQUIRED_CONDITIONS = ("Accepted", "ResolvedRefs")
 Verdicts = list[tuple[Acceptance, str]]
 
@@ -37,7 +38,7 @@ def see(target: Target, resource: str, routes: Iterable[dict[str, Any]]) -> Seen
         detail=odd or refusal,
         last_writer=last_writer(ours),
         partial=not all(whole) and any(_has_ours(route, target) for route in ours),
-        epoch=min(map(_epoch, ours), default=0),
+        epoch=min(map(_epoch, ours), default=NO_ROUTE_EPOCH),
         way_back_ppm=min(back, default=0),
         coordinates=tuple(place for route in ours for place in coordinates(route, target, resource)),
     )
@@ -116,9 +117,8 @@ def last_writer(routes: Sequence[Object]) -> str:
 
 def _has_ours(route: Object, target: Target) -> bool:
     ours = target.services[1:]
-    return stable_of(route) == target.service or any(
-        ref.service in ours for refs in backends(route) for ref in refs
-    )
+    marked = any(mark in annotations_of(route) for mark in OUR_ANNOTATIONS)
+    return marked or any(ref.service in ours for refs in backends(route) for ref in refs)
 
 
 def _is_whole(route: Object, target: Target) -> bool:
