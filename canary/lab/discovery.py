@@ -32,6 +32,8 @@ def answer(kinds: Kinds, method: str, path: str, user: User) -> Object | None:
         case ["apis"]:
             groups = [_group(group, version) for group, version in _versions(kinds)]
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["apis", group]:
+            return next((_group(group, version) for name, version in _versions(kinds) if name == group), None)
         case ["api", version]:
             return _resources(kinds, "", version)
         case ["apis", group, version]:

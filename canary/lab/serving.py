@@ -10,8 +10,11 @@ import base64
 import json
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,10 +27,13 @@ from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.apiserver import ApiServer, Request
 from canary.lab.certificates import server_context
 from canary.lab.objects import Object
+from canary.lab.watching import Watch
 
 MAX_BODY = 3 * 1024 * 1024  # as the real server's request limit
 HOST = "127.0.0.1"
 STOP_SECONDS = 5.0
+DRAIN_SECONDS = 1.0  # for answers that are under way when the server stops
+POLL_SECONDS = 0.01
 BACKLOG = 128
 
 
@@ -52,9 +58,8 @@ class HttpServer:
 
     def stop(self) -> None:
         """Close the port, every watch and every connection, and wait for their threads. Idempotent."""
-        self._api.store.history.close()
         self._listener.shutdown()
-        self._listener.close_connections()
+        self._listener.end_connections()
         self._listener.server_close()
         self._thread.join(STOP_SECONDS)
 
@@ -87,6 +92,7 @@ class _Listener(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
+        self._watches: set[Watch] = set()
         self._open_lock = threading.Lock()
         super().__init__(address, handler)
 
@@ -103,18 +109,39 @@ class _Listener(ThreadingHTTPServer):
             self._open.discard(request)
         super().shutdown_request(request)
 
-    def close_connections(self) -> None:
-        """End idle keep-alive connections, whose threads would wait for the next request for ever."""
+    @contextmanager
+    def following(self, watch: Watch) -> Generator[Watch]:
+        """Know of a watch while it is read, so that it can be ended."""
         with self._open_lock:
-            connections = tuple(self._open)
-        for connection in connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # its own thread was quicker
+            self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            with self._open_lock:
+                self._watches.discard(watch)
+
+    def end_connections(self) -> None:
+        """End watches, and idle keep-alive connections, whose threads would wait for the next request for ever."""
+        with self._open_lock:
+            watches = tuple(self._watches)
+        for watch in watches:
+            watch.close()
+        self._shut(socket.SHUT_RD)  # who is still writing may finish
+        end = time.monotonic() + DRAIN_SECONDS
+        while self._open and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        with self._open_lock:
+            for connection in self._open:
+                with suppress(OSError):  # its own thread was quicker
+                    socket.socket.shutdown(connection, how)  # the socket below TLS: readers see its end
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no event; the default prints a traceback."""
+        """Be quiet about clients that go away, and about nothing else."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -194,10 +221,11 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
-        for line in watch:
-            shown = self.server.api.as_table(request, line) if request.wants_table else line
-            data = json.dumps(shown).encode() + b"\n"
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            self.wfile.flush()
+        with self.server.following(watch):
+            for line in watch:
+                shown = self.server.api.as_table(request, line) if request.wants_table else line
+                data = json.dumps(shown).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()

@@ -1,5 +1,6 @@
 """The protocol beyond the contract: lists, tables, bad requests, polling watches, and an end without leftovers."""
 
+import base64
 import json
 import ssl
 import threading
@@ -43,7 +44,7 @@ class Wire:
         self.http = HttpServer(server, {"secret": ALICE})
         config = yaml.safe_load(self.http.kubeconfig(folder / "config", "secret").read_text(encoding="utf-8"))
         cluster = config["clusters"][0]["cluster"]
-        trust = __import__("base64").b64decode(cluster["certificate-authority-data"]).decode()
+        trust = base64.b64decode(cluster["certificate-authority-data"]).decode()
         self.context = ssl.create_default_context(cadata=trust)
 
     def send(self, method: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
