@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from canary.api.marks import Mark
+from canary.api.reasons import GROUP, VERSION
 from canary.kube.adoption import Facts, Wish, gather, plan_adoption, plan_workload
 from canary.kube.client import Client, Intent
-from canary.kube.resources import DEPLOYMENTS, NAMESPACES, PDBS, SERVICES
+from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, NAMESPACES, PDBS, SERVICES, Resource
 from canary.lab.admission import User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import simulated_cluster
@@ -172,11 +173,39 @@ def test_a_budget_that_counts_every_pod_is_refused(shop: Shop):
     assert "counts stable pods" in shop.refusals()
 
 
-def test_a_second_policy_is_a_second_writer(shop: Shop):
+def definition(group: str, version: str, plural: str, kind: str) -> Json:
+    """Return the definition of somebody else's kind, which takes any fields."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
+    }
+
+
+def test_another_canary_tool_is_a_second_writer_only_of_its_own_target(shop: Shop):
     shop.deploy()
     shop.serve()
-    facts = replace(shop.facts(), writers=("CanaryPolicy other",))
-    assert any("CanaryPolicy other" in refusal for refusal in plan_workload(facts).refusals)
+    shop.cluster.install([definition("flagger.app", "v1beta1", "canaries", "Canary")])
+    canaries = Resource("flagger.app", "v1beta1", "canaries", "Canary")
+    shop.create(canaries, "cart", {"targetRef": {"name": "cart"}})
+    assert shop.refusals() == ""
+    shop.create(canaries, "shop", {"targetRef": {"name": "checkout"}})
+    assert "Canary shop of flagger.app" in shop.refusals()
+
+
+def test_a_second_policy_is_a_second_writer_and_the_own_one_is_not(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    shop.cluster.install([definition(GROUP, VERSION, "canarypolicies", "CanaryPolicy")])
+    for name in ("checkout", "other"):
+        shop.create(CANARYPOLICIES, name, {"target": {"name": "checkout"}})
+    refusals = shop.refusals()
+    assert "CanaryPolicy other" in refusals
+    assert "CanaryPolicy checkout" not in refusals
 
 
 @pytest.mark.parametrize("field", ["podSelector", "from"])
