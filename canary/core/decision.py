@@ -160,10 +160,10 @@ class Because:
     by: str = ""
 
 
-def record(situation: Situation, status: CanaryRunStatus, because: Because) -> CanaryRunStatus:
+def record(now: datetime, status: CanaryRunStatus, because: Because) -> CanaryRunStatus:
     """Append to the timeline; the oldest entries but the first fall off."""
     entry = TimelineEntry(
-        at=situation.now,
+        at=now,
         phase=status.phase,
         reason=because.reason.value,
         message=because.message[:1024],
@@ -189,7 +189,7 @@ def enter(situation: Situation, phase: Phase, because: Because, **fields: Any) -
     )
     if phase.final:
         status = change(status, finished_at=situation.now)
-    return record(situation, status, because)
+    return record(situation.now, status, because)
 
 
 def stay(situation: Situation, reason: Reason, message: str) -> CanaryRunStatus:

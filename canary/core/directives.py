@@ -72,7 +72,7 @@ def _answer(situation: Situation, directive: Directive) -> _Reply:
 def _hold(situation: Situation, directive: Directive) -> _Reply:
     who = directive.requester or "somebody"
     because = Because(Reason.HOLD_STARTED, f"held at its weight by {who}: {directive.reason}", who)
-    status = record(situation, change(situation.status, held_by=who[:256]), because)
+    status = record(situation.now, change(situation.status, held_by=who[:256]), because)
     return status, True, f"held at {format_percent(situation.weight_ppm)}; the evidence is watched on"
 
 
@@ -91,12 +91,12 @@ def _resume(situation: Situation, directive: Directive) -> _Reply:
             actor=who[:256],
         )
         return (
-            record(situation, resumed, because),
+            record(situation.now, resumed, because),
             True,
             "goes on with fresh gates; the slice comes back step by step",
         )
     if status.held_by:
-        return record(situation, change(status, held_by=""), because), True, "the hold ended"
+        return record(situation.now, change(status, held_by=""), because), True, "the hold ended"
     return status, False, f"nothing to resume: the run is {status.phase.value} and not held"
 
 
@@ -116,7 +116,7 @@ def _promote(situation: Situation, directive: Directive) -> _Reply:
     if situation.next_step is not None and situation.next_step.approval:
         moved = _with_approval(situation.with_status(moved), directive, index)
     return (
-        record(situation, moved, because),
+        record(situation.now, moved, because),
         True,
         "recorded; the next step begins as soon as its other gates are open",
     )
@@ -137,7 +137,7 @@ def _approve(situation: Situation, directive: Directive) -> _Reply:
         directive.requester,
     )
     step = format_percent(situation.spec.steps[waiting[0]].weight)
-    return record(situation, status, because), True, f"recorded for {step}"
+    return record(situation.now, status, because), True, f"recorded for {step}"
 
 
 def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:

@@ -134,5 +134,5 @@ def _safe(before: Situation, said: str) -> Decision:
         return Decision(change(before.status, reason=Reason.INVARIANT_BROKEN.value, message=text[:1024]))
     status = change(status, held_by="an invariant", step=-1, step_started_at=None, allowed_weight_ppm=0)
     status = change(status, reason=Reason.INVARIANT_BROKEN.value, message=text[:1024])
-    status = record(before, status, Because(Reason.INVARIANT_BROKEN, text))
+    status = record(before.now, status, Because(Reason.INVARIANT_BROKEN, text))
     return replace(Decision(status), actions=(Kill(traffic.epoch + 1, text),))

@@ -332,6 +332,11 @@ def zero_is_verified(situation: Situation) -> bool:
     route = situation.route
     if route is None or route.weight_ppm > 0 or route.way_back_ppm != situation.status.traffic.way_back_ppm:
         return False
+    if situation.status.traffic.way_back_ppm > 0:
+        spread = (
+            situation.since(situation.status.traffic.written_at) >= situation.run.limits.propagation_seconds
+        )
+        return spread and route.acceptance is Acceptance.ACCEPTED
     unreachable = situation.side is not None and situation.side.ready == 0
     return unreachable or situation.evidence.share is Share.NONE_LEFT
 

@@ -99,7 +99,8 @@ def _load_noise(data: dict[str, list[list[float]]]) -> NoiseMeter:
 
 def _scale(values: list[float]) -> Scale:
     *sums, blocks = values
-    return Scale(*(float(value) for value in sums), int(blocks))
+    surplus, variance, age, chi = (float(value) for value in sums)
+    return Scale(surplus, variance, age, chi, int(blocks))
 
 
 def _load_share(data: list[float]) -> ShareMemory:

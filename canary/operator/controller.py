@@ -1,0 +1,191 @@
+"""The threads around the ticks: reflectors say what changed, workers look, the schedule makes sure that nothing sleeps.
+
+`start` and `stop` are all that a process needs. On simulated time the controller is not started: `step` takes what
+happened and does what is due, on the caller's thread, in an order that depends on nothing but the seed.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canary.api.reasons import Phase
+from canary.core.guards import JUDGED
+from canary.errors import CanaryError, ConflictError, InvariantError, UnavailableError
+from canary.kube.cache import Change
+from canary.kube.queue import Lane, Taken, Urgency, WorkQueue
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CANARYREQUESTS,
+    CANARYRUNS,
+    DEPLOYMENTS,
+    Key,
+    Resource,
+    Selection,
+)
+from canary.kube.watch import Reflector
+from canary.operator.hands import Hands
+from canary.operator.policies import PolicyTicker
+from canary.operator.schedule import Schedule
+from canary.operator.tell import Teller
+from canary.operator.tick import RunTicker, Ticked
+
+logger = logging.getLogger(__name__)
+TAKE_SECONDS, JOIN_SECONDS = 1.0, 10.0
+SWEEP_SECONDS = 300.0
+LEAST_WAKE_SECONDS = 0.05
+MAX_STEPS = 10_000
+
+
+def work_key(resource: Resource, key: Key) -> Key:
+    """Return the queue's key of an object: kind and namespace, then name."""
+    return Key(f"{resource.plural}/{key.namespace}", key.name)
+
+
+class Controller:
+    """Everything that runs."""
+
+    def __init__(self, hands: Hands, teller: Teller, *, namespace: str | None = None) -> None:
+        self._hands = hands
+        self._runs = RunTicker(hands, teller)
+        self._policies = PolicyTicker(hands)
+        self.queue = WorkQueue(hands.clock)
+        self._stopping = threading.Event()
+        self._workers: list[threading.Thread] = []
+        self.reflectors = [
+            Reflector(hands.client, Selection(resource, namespace), self._changed, clock=hands.clock)
+            for resource in (CANARYPOLICIES, CANARYRUNS, CANARYREQUESTS, DEPLOYMENTS)
+        ]
+        self._cache = {reflector.resource.plural: reflector for reflector in self.reflectors}
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def start(self, schedule: Schedule, *, quick: int = 4, slow: int = 4) -> None:
+        """Start reflectors, workers and the sweep."""
+        for reflector in self.reflectors:
+            reflector.start()
+        lanes: list[tuple[Lane, ...]] = [(Lane.QUICK,)] * quick + [(Lane.QUICK, Lane.SLOW)] * slow
+        for number, taken in enumerate(lanes):
+            name = f"worker-{number}"
+            worker = threading.Thread(target=self._work, args=(taken,), name=name, daemon=True)
+            worker.start()
+            self._workers.append(worker)
+        schedule.every(SWEEP_SECONDS, self.sweep, "sweep")
+
+    def stop(self) -> None:
+        """Let the looks under way end, then stop everything."""
+        self._stopping.set()
+        self.queue.stop()
+        for reflector in self.reflectors:
+            reflector.stop()
+        for worker in self._workers:
+            worker.join(JOIN_SECONDS)
+
+    @property
+    def synced(self) -> bool:
+        return all(reflector.synced for reflector in self.reflectors)
+
+    def sweep(self) -> None:
+        """Look at everything again, whatever the watches said."""
+        for resource in (CANARYPOLICIES, CANARYRUNS):
+            for obj in self._cache[resource.plural].list():
+                meta = obj["metadata"]
+                self.queue.add(work_key(resource, Key(meta.get("namespace", ""), meta["name"])))
+
+    def _work(self, lanes: Sequence[Lane]) -> None:
+        while not self._stopping.is_set():
+            taken = self.queue.take(lanes, TAKE_SECONDS)
+            if taken is not None:
+                self._look(taken)
+
+    # -- simulated time --------------------------------------------------------------------------------------------
+
+    def step(self) -> int:
+        """Take what happened and do everything that is due; return how many looks that were."""
+        for reflector in self.reflectors:
+            reflector.poll()
+        for looks in range(MAX_STEPS):
+            taken = self.queue.take_due()
+            if taken is None:
+                return looks
+            self._look(taken)
+        raise InvariantError(f"{MAX_STEPS} looks in one step: something never comes to rest")
+
+    # -- one look --------------------------------------------------------------------------------------------------
+
+    def _look(self, taken: Taken) -> None:
+        """Look once. This is the one place where every error ends: a poison object costs only itself."""
+        plural, namespace = taken.key.namespace.split("/", 1)
+        key = Key(namespace, taken.key.name)
+        try:
+            delay, urgency = self._tick(plural, key)
+        except ConflictError as error:
+            logger.debug("look at %s dropped: %s", key, error)
+            self.queue.failed(taken.key)
+        except UnavailableError as error:
+            logger.warning("look at %s: %s", key, error)
+            self.queue.failed(taken.key, error.retry_after_seconds)
+        except CanaryError as error:
+            logger.error("look at %s refused: %s", key, error)
+            self.queue.failed(taken.key)
+        except Exception:
+            logger.exception("look at %s failed: a defect of ours", key)
+            self.queue.failed(taken.key)
+        else:
+            self.queue.done(taken.key)
+            if delay is None:
+                self.queue.forget(taken.key)
+            else:
+                self.queue.add(taken.key, urgency, max(LEAST_WAKE_SECONDS, delay))
+
+    def _tick(self, plural: str, key: Key) -> tuple[float | None, Urgency]:
+        if plural == CANARYPOLICIES.plural:
+            return self._policies.tick(key), Urgency.REST
+        ticked = self._runs.tick(key)
+        if ticked is None:
+            return None, Urgency.REST
+        if ticked.ended:
+            self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, ticked.after.spec.policy_ref.name)))
+        return ticked.wake_seconds, _urgency(ticked)
+
+    # -- what changed ----------------------------------------------------------------------------------------------
+
+    def _changed(self, change: Change) -> None:
+        """Turn a change of an object into a look at the policy or the run that it concerns."""
+        key = change.key
+        if change.resource in (CANARYPOLICIES, CANARYRUNS):
+            self.queue.add(work_key(change.resource, key))
+        elif change.resource == CANARYREQUESTS:
+            self._asked(key)
+        elif change.resource == DEPLOYMENTS:
+            self._deployed(key)
+
+    def _asked(self, key: Key) -> None:
+        request = self._cache[CANARYREQUESTS.plural].get(key)
+        subject: Mapping[str, Any] = ((request or {}).get("spec") or {}).get("subject") or {}
+        if subject.get("kind", "CanaryRun") != "CanaryRun" or "name" not in subject:
+            return
+        run = Key(key.namespace, subject["name"])
+        self.queue.add(work_key(CANARYRUNS, run), Urgency.LOWERING)
+        stored = self._cache[CANARYRUNS.plural].get(run)
+        policy = (((stored or {}).get("spec") or {}).get("policyRef") or {}).get("name")
+        if policy:
+            self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, policy)))
+
+    def _deployed(self, key: Key) -> None:
+        for obj in self._cache[CANARYPOLICIES.plural].list(key.namespace):
+            target = ((obj.get("spec") or {}).get("target") or {}).get("name")
+            if target == key.name:
+                self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, obj["metadata"]["name"])))
+        for obj in self._cache[CANARYRUNS.plural].list(key.namespace):
+            target = ((obj.get("spec") or {}).get("target") or {}).get("name")
+            tidied = (obj.get("status") or {}).get("tidiedAt")
+            if target == key.name and not tidied:
+                self.queue.add(work_key(CANARYRUNS, Key(key.namespace, obj["metadata"]["name"])))
+
+
+def _urgency(ticked: Ticked) -> Urgency:
+    status = ticked.after.status
+    if status.phase is Phase.ROLLING_BACK:
+        return Urgency.LOWERING
+    return Urgency.EXPOSED if status.phase in JUDGED or status.traffic.weight_ppm else Urgency.REST

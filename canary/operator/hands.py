@@ -1,0 +1,51 @@
+"""Everything that the operator may touch, in one frozen value, wired by hand in `run.py` (and in the lab).
+
+Nobody else holds a client: `look.py` reads through it, `act.py` writes through it, so what the controller can do to a
+cluster is what this value can do.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from canary.api.marks import side_name
+from canary.api.policy import CanaryPolicySpec, RouteRef
+from canary.clock import Clock
+from canary.core.decision import Limits, Run
+from canary.core.guards import AFTER_COMMIT
+from canary.kube.client import Client, Fence
+from canary.metrics.source import Source
+from canary.traffic.router import Brake, Router, Target
+
+
+class Sources(Protocol):
+    """Chooses where the counts of a policy are read."""
+
+    def of(self, policy: CanaryPolicySpec) -> Source:
+        """Return the source. Raise RefusedError where the settings do not allow it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What the operator works with."""
+
+    client: Client
+    router: Router
+    brake: Brake
+    sources: Sources
+    fence: Fence
+    clock: Clock
+    limits: Limits = Limits()
+
+
+def target_of(run: Run) -> Target:
+    """Return whose traffic a run splits, and between which Services."""
+    route = run.spec.policy.route
+    return Target(
+        namespace=run.namespace,
+        service=run.spec.service,
+        side_service=side_name(run.spec.service),
+        route=RouteRef(kind=route.kind, name=route.name),
+        run=run.name,
+        armed=run.status.phase not in AFTER_COMMIT,
+    )

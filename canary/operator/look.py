@@ -1,0 +1,199 @@
+"""One look at the world for one run: what is there, what was counted, what people asked. Never raises for missing data.
+
+Every read that fails becomes `Missing` evidence with its reason; the judge knows what that means. The objects behind
+the evidence are handed along in `Gathered`, because the hands need them (the route's version, the templates).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+from canary.api.marks import side_name, way_back_name
+from canary.api.reasons import MissingReason, Mode, Phase
+from canary.core.analysis import Analysed, Looked, analyse
+from canary.core.decision import Run
+from canary.core.detect.counters import Reading
+from canary.core.evidence import Directive, Evidence, Missing, Side
+from canary.core.intake import Policy
+from canary.core.memory import Memory
+from canary.core.record import policy_digest
+from canary.errors import CanaryError, RefusedError, UnavailableError
+from canary.kube import workload
+from canary.kube.pods import SERVICE_LABEL, Arms, PodRef, Pods, list_pods, ready_addresses
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, ENDPOINTSLICES
+from canary.metrics.source import PodTarget, counter_specs
+from canary.operator.hands import Hands, target_of
+from canary.operator.objects import directives_for, policy_of
+from canary.traffic.router import Seen
+
+T = TypeVar("T")
+NOT_JUDGED = frozenset({Phase.HELD, Phase.COMMITTING, Phase.RETURNING})
+NO_SIDE = Side(exists=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The evidence of one look and the objects behind it."""
+
+    evidence: Evidence
+    analysed: Analysed | None
+    """None where no pod was read: nothing to judge in this phase."""
+    deployment: workload.Observed | None
+    seen: Seen | None
+
+
+def or_missing(read: Callable[[], T | Missing]) -> T | Missing:
+    """Return what `read` returns; what is outside and does not answer is missing, not an error."""
+    try:
+        return read()
+    except UnavailableError as error:
+        return Missing(MissingReason.UNAVAILABLE, str(error))
+    except RefusedError as error:
+        return Missing(MissingReason.UNAUTHORISED, str(error))
+
+
+def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
+    """Look once at everything that a decision about this run may rest on."""
+    now = hands.clock.now()
+    observed = or_missing(lambda: workload.observe(hands.client, run.namespace, run.spec.target.name))
+    seen = or_missing(lambda: hands.router.read(target_of(run)))
+    pods = _pods(hands, run, observed)
+    analysed = _analysed(hands, run, memory, (now, pods, seen))
+    policy = or_missing(lambda: _policy(hands, run))
+    evidence = Evidence(
+        workload=observed if isinstance(observed, Missing) else observed.workload,
+        side=_side(hands, run, pods),
+        way_back=_way_back(hands, run),
+        route=seen if isinstance(seen, Missing) else seen.route,
+        finding=Missing(MissingReason.NOT_READ) if analysed is None else analysed.finding,
+        share=Missing(MissingReason.NOT_READ) if analysed is None else analysed.share,
+        directives=_directives(hands, run),
+        policy_digest="" if isinstance(policy, Missing) or policy is None else policy_digest(policy.spec),
+        detaching=policy is None or (not isinstance(policy, Missing) and policy.spec.mode is Mode.OBSERVE),
+        orders_in_step=analysed.orders_in_step if analysed else 0.0,
+        baseline_ready=analysed is not None and analysed.baseline_ready,
+        may_raise=hands.fence.may_raise(),
+    )
+    return Gathered(
+        evidence=evidence,
+        analysed=analysed,
+        deployment=None if isinstance(observed, Missing) else observed,
+        seen=None if isinstance(seen, Missing) else seen,
+    )
+
+
+def _policy(hands: Hands, run: Run) -> Policy | None:
+    """Return the run's policy as it is now, or None where it is gone (or another one of the same name)."""
+    stored = hands.client.get(CANARYPOLICIES.at(run.namespace, run.spec.policy_ref.name))
+    if stored is None or stored["metadata"]["uid"] != run.spec.policy_ref.uid:
+        return None
+    return policy_of(stored)
+
+
+def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:
+    asked = or_missing(lambda: hands.client.list(CANARYREQUESTS, run.namespace))
+    if isinstance(asked, Missing):
+        return ()
+    directives = directives_for(asked, run.uid, run.name)
+    return tuple(each for each in directives if each.uid not in run.status.handled)
+
+
+def _pods(hands: Hands, run: Run, observed: workload.Observed | Missing) -> Pods | Missing:
+    if isinstance(observed, Missing):
+        return observed
+    scrape = run.spec.policy.source.scrape
+    target = run.spec.target.name
+    arms = Arms(
+        deployment=observed.deployment,
+        service=run.spec.service,
+        side=side_name(target),
+        side_service=side_name(run.spec.service),
+        port=scrape.port if scrape else "metrics",
+    )
+    return or_missing(lambda: list_pods(hands.client, arms))
+
+
+def _side(hands: Hands, run: Run, pods: Pods | Missing) -> Side | Missing:
+    if run.status.tidied_at is not None:
+        return NO_SIDE
+    ready: Sequence[PodRef] = () if isinstance(pods, Missing) else pods.side
+    name = side_name(run.spec.target.name)
+    side = or_missing(lambda: workload.observe_side(hands.client, run.namespace, name, ready))
+    if isinstance(pods, Missing) and not isinstance(side, Missing) and side.exists:
+        return Missing(pods.reason, pods.detail)  # there, but nobody knows how many of its pods are ready
+    return side
+
+
+def _way_back(hands: Hands, run: Run) -> Side | Missing:
+    if run.status.way_back.wanted == 0:
+        return NO_SIDE
+    name, service = way_back_name(run.spec.target.name), way_back_name(run.spec.service)
+
+    def read() -> Side:
+        slices = hands.client.list(ENDPOINTSLICES, run.namespace, selector=f"{SERVICE_LABEL}={service}")
+        side = workload.observe_side(hands.client, run.namespace, name, ())
+        return replace(side, ready=len(ready_addresses(slices, service)))
+
+    return or_missing(read)
+
+
+def _analysed(
+    hands: Hands, run: Run, memory: Memory, look: tuple[datetime, Pods | Missing, Seen | Missing]
+) -> Analysed | None:
+    now, pods, seen = look
+    if run.status.phase in NOT_JUDGED or run.status.phase.final or run.status.started_at is None:
+        return None
+    zero = run.status.started_at
+    at = (now - zero).total_seconds()
+    route_ppm = None if isinstance(seen, Missing) else seen.route.weight_ppm
+    if isinstance(pods, Missing):
+        looked = Looked(at, troubles=(pods.detail or pods.reason.value,), route_ppm=route_ppm)
+        return analyse(run, memory, looked)
+    targets = [*_targets(run, pods.stable, canary=False), *_targets(run, pods.side, canary=True)]
+    read = _read(hands, run, targets)
+    readings = [_shifted(each, zero.timestamp()) for each in read.values() if isinstance(each, Reading)]
+    missing = [(uid, each) for uid, each in read.items() if isinstance(each, Missing)]
+    names = {target.uid: target.name for target in targets}
+    troubles = [f"{names.get(uid, uid)}: {each.detail or each.reason.value}" for uid, each in missing]
+    live = {target.key: target.canary for target in targets}
+    return analyse(run, memory, Looked(at, readings, live, tuple(troubles[:8]), route_ppm))
+
+
+def _targets(run: Run, pods: Sequence[PodRef], *, canary: bool) -> list[PodTarget]:
+    scrape = run.spec.policy.source.scrape
+    return [
+        PodTarget(
+            uid=pod.uid,
+            name=pod.name,
+            namespace=run.namespace,
+            ip=pod.ip,
+            port=pod.port,
+            path=scrape.path if scrape else "/metrics",
+            canary=canary,
+            started=pod.started,
+        )
+        for pod in pods
+    ]
+
+
+def _read(hands: Hands, run: Run, targets: Sequence[PodTarget]) -> Mapping[str, Reading | Missing]:
+    try:
+        source = hands.sources.of(run.spec.policy)
+        within = interval_seconds(run) / 2
+        return source.read(targets, counter_specs(run.spec.policy.analysis), within_seconds=within)
+    except CanaryError as error:
+        missing = Missing(MissingReason.UNAVAILABLE, str(error))
+        return {target.uid: missing for target in targets}
+
+
+def _shifted(reading: Reading, zero: float) -> Reading:
+    """Return the reading on the run's own clock; sources count in Unix seconds."""
+    return Reading(reading.pod, reading.canary, reading.at - zero, reading.started - zero, reading.counts)
+
+
+def interval_seconds(run: Run) -> float:
+    """Return how often the policy wants its counts read."""
+    source = run.spec.policy.source
+    given = source.scrape or source.prometheus
+    return max(0.25, given.every.total_seconds()) if given else 1.0

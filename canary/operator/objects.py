@@ -1,0 +1,85 @@
+"""Stored objects <-> the values of the judge: runs, policies, requests, as read from the API server.
+
+An object that cannot be read is an `InvalidObject` for that object alone; the caller parks it and goes on.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from canary.api.read import (
+    Reading,
+    parse_policy,
+    parse_policy_status,
+    parse_request,
+    parse_run,
+    parse_run_status,
+)
+from canary.api.reasons import Verb
+from canary.core.decision import Limits, Run
+from canary.core.evidence import Directive
+from canary.core.intake import Policy
+from canary.errors import RefusedError
+
+Json = Mapping[str, Any]
+MACHINES = ("system:serviceaccount:", "system:node:", "system:kube-")
+MAX_DIRECTIVES = 32  # answered in one look; the rest waits for the next
+
+
+def run_of(obj: Json, limits: Limits) -> Run:
+    """Read a CanaryRun. Raise InvalidObject where it cannot be."""
+    meta = obj["metadata"]
+    return Run(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=int(meta.get("generation", 0)),
+        spec=parse_run(obj, Reading.LENIENT),
+        status=parse_run_status(obj),
+        limits=limits,
+    )
+
+
+def policy_of(obj: Json) -> Policy:
+    """Read a CanaryPolicy. Raise InvalidObject where it cannot be."""
+    meta = obj["metadata"]
+    return Policy(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=int(meta.get("generation", 0)),
+        spec=parse_policy(obj, Reading.LENIENT),
+        status=parse_policy_status(obj),
+    )
+
+
+def directives_for(requests: Iterable[Json], uid: str, name: str) -> tuple[Directive, ...]:
+    """Return the unanswered requests about this run, oldest first. One that cannot be read asks for nothing."""
+    found: list[tuple[str, Directive]] = []
+    for obj in requests:
+        if (obj.get("status") or {}).get("outcome", "Pending") != "Pending":
+            continue
+        directive = _directive(obj, uid, name)
+        if directive is not None:
+            found.append((obj["metadata"].get("creationTimestamp", ""), directive))
+    return tuple(directive for _, directive in sorted(found, key=lambda item: item[0]))[:MAX_DIRECTIVES]
+
+
+def _directive(obj: Json, uid: str, name: str) -> Directive | None:
+    try:
+        spec = parse_request(obj, Reading.LENIENT)
+    except RefusedError:
+        return None
+    subject = spec.subject
+    if subject.kind != "CanaryRun" or subject.name != name or subject.uid not in ("", uid):
+        return None
+    return Directive(
+        uid=obj["metadata"]["uid"],
+        name=obj["metadata"]["name"],
+        verb=Verb(spec.verb),
+        requester=spec.requester,
+        groups=tuple(spec.groups),
+        reason=spec.reason,
+        digest=spec.digest or "",
+        to_ppm=spec.to,
+        machine=spec.requester.startswith(MACHINES),
+    )

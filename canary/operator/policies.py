@@ -1,0 +1,179 @@
+"""One look at a policy: adopt its target, keep the lock, start a run for a held change, say how things stand.
+
+Gathers, lets `core.intake` consider, and does the one thing that it names. Runs are looked at by `tick.py`.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from canary.api.marks import TRUE, Mark
+from canary.api.read import InvalidObject
+from canary.api.reasons import API_VERSION, Reason
+from canary.api.run import CanaryRunSpec
+from canary.core import conditions
+from canary.core.decision import Answer, Run
+from canary.core.evidence import Directive, Missing
+from canary.core.intake import Desired, Intake, Policy, Seen, consider, retries_of
+from canary.kube import workload
+from canary.kube.adoption import Facts, Wish, plan_workload
+from canary.kube.adoption import gather as gather_facts
+from canary.kube.client import AlreadyExistsError, Intent
+from canary.kube.patches import merge_diff
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Key
+from canary.operator.answers import answer
+from canary.operator.hands import Hands
+from canary.operator.look import or_missing
+from canary.operator.objects import Json, directives_for, policy_of, run_of
+from canary.traffic.router import Target
+
+logger = logging.getLogger(__name__)
+BUSY_SECONDS, IDLE_SECONDS = 2.0, 15.0
+MAX_RUN_NAME = 200
+
+
+class PolicyTicker:
+    """Looks at policies, one at a time per key."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+
+    def tick(self, key: Key) -> float | None:
+        """Look once at the policy; return the seconds until the next look, None where it is gone."""
+        ref = CANARYPOLICIES.at(key.namespace, key.name)
+        stored = self._hands.client.get(ref)
+        if stored is None:
+            return None
+        try:
+            policy = policy_of(stored)
+        except InvalidObject as error:
+            self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
+            return IDLE_SECONDS
+        intake = consider(policy, self._seen(policy))
+        self._do(policy, intake)
+        self._say(stored, intake.status.wire(), (intake.reason, intake.message))
+        return BUSY_SECONDS if intake.start or intake.adopt or intake.relock else IDLE_SECONDS
+
+    # -- gather ----------------------------------------------------------------------------------------------------
+
+    def _seen(self, policy: Policy) -> Seen:
+        target = policy.spec.target.name
+        wish = Wish(policy.namespace, target, policy.spec.service or "", policy.name)
+        facts = or_missing(lambda: gather_facts(self._hands.client, wish))
+        runs = self._runs(policy)
+        return Seen(
+            workload=facts if isinstance(facts, Missing) else facts.seen.workload,
+            desired=None if isinstance(facts, Missing) else _desired(facts),
+            runs=runs,
+            refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
+            retries=self._retries(policy, runs),
+            now=self._hands.clock.now(),
+        )
+
+    def _runs(self, policy: Policy) -> list[Run]:
+        runs: list[Run] = []
+        for stored in self._hands.client.list(CANARYRUNS, policy.namespace):
+            try:
+                run = run_of(stored, self._hands.limits)
+            except InvalidObject as error:
+                logger.warning("run %s cannot be read: %s", stored["metadata"]["name"], error)
+                continue
+            if run.spec.policy_ref.name == policy.name:
+                runs.append(run)
+        return runs
+
+    def _refusals(self, policy: Policy, facts: Facts) -> tuple[str, ...]:
+        if policy.status.adopted:
+            return ()
+        of_workload = plan_workload(facts).refusals
+        service = facts.service
+        if service is None:
+            return of_workload
+        name = service["metadata"]["name"]
+        target = Target(policy.namespace, name, f"{name}-canary", policy.spec.route)
+        return (*of_workload, *self._hands.router.plan(target).refusals)
+
+    def _retries(self, policy: Policy, runs: Sequence[Run]) -> tuple[Directive, ...]:
+        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
+        if isinstance(requests, Missing):
+            return ()
+        found: list[Directive] = []
+        for run in runs:
+            if run.status.phase.final:
+                found += directives_for(requests, run.uid, run.name)
+        return retries_of(found)
+
+    # -- act -------------------------------------------------------------------------------------------------------
+
+    def _do(self, policy: Policy, intake: Intake) -> None:
+        target = policy.spec.target.name
+        if intake.adopt:
+            workload.adopt(self._hands.client, policy.namespace, target)
+        if intake.relock:
+            workload.pause(self._hands.client, policy.namespace, target)
+        if intake.start is not None:
+            self._record(policy, intake.start)
+        for each in intake.answers:
+            self._answer(policy, each)
+
+    def _record(self, policy: Policy, spec: CanaryRunSpec) -> None:
+        """Create the run; its name is derived from what it tries, so that a second create is the same one."""
+        name = run_name(policy.name, spec)
+        metadata = {
+            "name": name,
+            "namespace": policy.namespace,
+            "labels": {Mark.TARGET.value: spec.target.name[:63]},
+        }
+        body = {"apiVersion": API_VERSION, "kind": "CanaryRun", "metadata": metadata, "spec": spec.wire()}
+        try:
+            self._hands.client.create(CANARYRUNS, body, intent=Intent.NEUTRAL)
+        except AlreadyExistsError:
+            logger.info("run %s exists already", name)
+
+    def _answer(self, policy: Policy, reply: Answer) -> None:
+        answer(self._hands, policy.namespace, reply)
+
+    # -- say -------------------------------------------------------------------------------------------------------
+
+    def _say(self, stored: Json, status: dict[str, Any], verdict: tuple[Reason, str]) -> None:
+        meta, before = stored["metadata"], dict(stored.get("status") or {})
+        after = status or before
+        now, generation = self._hands.clock.now(), int(meta.get("generation", 0))
+        known = _known_conditions(before)
+        said = conditions.of_policy(known, verdict, generation, now)
+        after = {**after, "conditions": [condition.wire() for condition in said]}
+        patch = merge_diff(before, after)
+        if not patch:
+            return
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
+        ref = CANARYPOLICIES.at(meta["namespace"], meta["name"])
+        self._hands.client.merge_patch(ref, body, intent=Intent.NEUTRAL, subresource="status")
+
+
+def _known_conditions(status: Json) -> list[conditions.Condition]:
+    return [conditions.Condition.model_validate(each) for each in status.get("conditions") or []]
+
+
+def _desired(facts: Facts) -> Desired:
+    stable = facts.seen.stable
+    template = facts.template
+    service = facts.service
+    metadata = facts.deployment["metadata"]
+    return Desired(
+        asked=workload.revision_of(template),
+        serving=workload.revision_of(stable["spec"]["template"]) if stable is not None else None,
+        annotations={**(metadata.get("annotations") or {}), **_template_annotations(template)},
+        service=service["metadata"]["name"] if service is not None else "",
+        guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
+    )
+
+
+def _template_annotations(template: Json) -> dict[str, str]:
+    return (template.get("metadata") or {}).get("annotations") or {}
+
+
+def run_name(policy: str, spec: CanaryRunSpec) -> str:
+    """Return the run's name: the policy, the digest of the change, and the attempt where it is not the first."""
+    suffix = spec.digest.removeprefix("sha256:")[:8]
+    again = f"-{spec.attempt}" if spec.attempt > 1 else ""
+    return f"{policy[:MAX_RUN_NAME]}-{suffix}{again}"

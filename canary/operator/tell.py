@@ -1,0 +1,78 @@
+"""Tell people: Events for what happened, pages for what they must know. Always after the route, never before it.
+
+`prepare` runs before the status is written: it adds what became due and what the sinks acknowledged to the notices of
+the run, where they outlive us. `tell` runs after the write: it writes the Events and hands due pages to the couriers,
+whose threads send them. A sink that fails costs only its own notice; a crash forgets none.
+"""
+
+import logging
+from dataclasses import replace
+
+from canary.alerts import outbox
+from canary.alerts.sink import Couriers, Incident, page_of
+from canary.api.reasons import Reason
+from canary.core import pages
+from canary.core.decision import Run, change
+from canary.core.page_texts import Place
+from canary.core.stored import StoredRun
+from canary.errors import CanaryError
+from canary.kube import events
+from canary.operator.hands import Hands
+
+logger = logging.getLogger(__name__)
+
+
+class Teller:
+    """Delivers what a look found out."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        couriers: Couriers,
+        sinks: tuple[outbox.Subscription, ...],
+        place: Place,
+    ) -> None:
+        self._hands = hands
+        self._couriers = couriers
+        self._sinks = sinks
+        self._place = place
+
+    def prepare(self, after: Run) -> Run:
+        """Return the run with the notices that its state calls for, and with what the sinks answered since."""
+        now = self._hands.clock.now()
+        stored = stored_form(after)
+        notices = pages.with_due_notices(stored, after.status.notices, self._place, now)
+        for receipt in self._couriers.collect(self._incident(after)):
+            notices = [
+                outbox.record(each, receipt.sink, receipt.outcome, now) if each.id == receipt.page.id else each
+                for each in notices
+            ]
+        return replace(after, status=change(after.status, notices=notices))
+
+    def tell(self, before: Run, after: Run) -> None:
+        """Write the Events of this look and hand over the pages that are due."""
+        subject = events.Subject("CanaryRun", after.namespace, after.name, after.uid)
+        told = len(before.status.timeline)
+        fresh = after.status.timeline[told:] if before.status.started_at else after.status.timeline
+        for entry in fresh:
+            happening = events.Happening(Reason(entry.reason), entry.message, entry.at)
+            try:
+                events.tell(self._hands.client, subject, happening)
+            except CanaryError as error:
+                logger.warning("the Event %s of %s was not written: %s", entry.reason, after.name, error)
+        incident, now = self._incident(after), self._hands.clock.now()
+        for delivery in outbox.due(after.status.notices, self._sinks, now):
+            self._couriers.hand_over(delivery.sink, page_of(delivery.notice, incident))
+
+    def owes(self, run: Run) -> float | None:
+        """Return in how many seconds a page is due; None when everybody has been told."""
+        return outbox.next_due_seconds(run.status.notices, self._sinks, self._hands.clock.now())
+
+    def _incident(self, run: Run) -> Incident:
+        return Incident(self._place.cluster, run.namespace, run.spec.target.name, run.name, run.uid)
+
+
+def stored_form(run: Run) -> StoredRun:
+    """Return the run as the API server stores it: what all sentences for people are made from."""
+    metadata = {"name": run.name, "namespace": run.namespace, "uid": run.uid}
+    return StoredRun({"metadata": metadata, "spec": run.spec.wire(), "status": run.status.wire()})

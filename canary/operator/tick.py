@@ -1,0 +1,211 @@
+"""The loop body, in nine steps: read, look, decide, check, lower, write, raise, tell, wait.
+
+    1 read     the run from the API server
+    2 look     evidence; never raises for missing data
+    3 decide   pure
+    4 check    the invariants; a breach keeps the lower exposure
+    5 lower    runs even if 6 will fail
+    6 write    the status, against the version that was read; the only write to our object
+    7 raise    only if 6 succeeded; the lease is asked in the client, the route's version in the router
+    8 tell     Events and the outbox: due until acknowledged
+    9 wait     how long until the next look
+
+What one look hands to the next (`Memory`) is kept here between status writes, and is only a cache: after a crash the
+newest written one serves, and the next counter difference covers the gap.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from canary.api.reasons import Phase, Reason
+from canary.core import conditions, explain, invariants, machine
+from canary.core.actions import Kind
+from canary.core.analysis import Analysed, worth_writing
+from canary.core.decision import Because, Decision, Run, Situation, change, record
+from canary.core.detect.state import StateUnreadable
+from canary.core.evidence import Missing
+from canary.core.memory import Memory, remember, texts
+from canary.errors import CanaryError, ConflictError
+from canary.kube.client import Intent
+from canary.kube.patches import merge_diff
+from canary.kube.resources import CANARYRUNS, Key
+from canary.operator import act
+from canary.operator.answers import answer
+from canary.operator.hands import Hands
+from canary.operator.look import Gathered, gather, interval_seconds
+from canary.operator.objects import Json, run_of
+from canary.operator.tell import Teller, stored_form
+
+logger = logging.getLogger(__name__)
+SUSPICIOUS_NATS = 3.0  # the evidence moved so much in one look that the next one comes early
+EARLY_SECONDS = 0.5
+WRITE_EVERY_SECONDS = 5.0
+LEAST_OWED_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a run between two looks: its memory, and the version of the run that it belongs to."""
+
+    memory: Memory
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """The outcome of one look: what stands now, and when to look again (None: never)."""
+
+    before: Run
+    after: Run
+    wake_seconds: float | None
+    wrote: bool
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether this look left nothing more to do: the policy may start another run."""
+        return self.after.status.tidied_at is not None
+
+
+class RunTicker:
+    """Looks at runs, one at a time per key; safe to use from several threads for different keys."""
+
+    def __init__(self, hands: Hands, teller: Teller) -> None:
+        self._hands = hands
+        self._teller = teller
+        self._kept: dict[str, Kept] = {}
+
+    def tick(self, key: Key) -> Ticked | None:
+        """Look once at the run and do what follows; None where there is nothing to look at any more."""
+        stored = self._hands.client.get(CANARYRUNS.at(key.namespace, key.name))  # 1 read
+        if stored is None:
+            return None
+        run = _started(run_of(stored, self._hands.limits), self._hands.clock.now())
+        if run.status.tidied_at is not None and self._teller.owes(run) is None:
+            self._kept.pop(run.uid, None)
+            return None
+        return self._turn(run, stored)
+
+    def _turn(self, run: Run, stored: Json) -> Ticked:
+        memory = self._memory(run, stored)
+        gathered = gather(self._hands, run, memory)  # 2 look
+        now = self._hands.clock.now()
+        seen = _with_analysis(run, gathered)
+        situation = Situation(seen, gathered.evidence, now)
+        decision = invariants.enforce(situation, machine.decide(situation))  # 3 decide, 4 check
+        after = replace(seen, status=_finished(seen, decision, now))
+        after = self._teller.prepare(after)
+        self._lower(act.Turn(self._hands, after, gathered), decision)  # 5 lower
+        wrote = self._write(run, after, (stored, gathered, decision))  # 6 write
+        raising = [action for action in decision.actions if action.kind is Kind.RAISING]
+        act.do(act.Turn(self._hands, after, gathered), raising)  # 7 raise
+        self._answer(run, decision)  # 8 tell
+        if wrote:
+            self._teller.tell(run, after)
+        return Ticked(run, after, self._wake(after, decision, gathered.analysed), wrote)  # 9 wait
+
+    def _memory(self, run: Run, stored: Json) -> Memory:
+        kept = self._kept.get(run.uid)
+        if kept is not None and kept.version == stored["metadata"]["resourceVersion"]:
+            return kept.memory
+        try:
+            return remember(run.status.analysis)
+        except StateUnreadable as error:
+            logger.error("the stored evidence of %s cannot be read: %s", run.name, error)
+            return Memory()
+
+    def _lower(self, turn: act.Turn, decision: Decision) -> None:
+        """Do every lowering action, each on its own: one that fails delays no other."""
+        for action in decision.actions:
+            if action.kind is not Kind.LOWERING:
+                continue
+            try:
+                act.do(turn, [action])
+            except CanaryError as error:
+                logger.warning("%s of %s failed: %s", type(action).__name__, turn.run.name, error)
+
+    def _write(self, before: Run, after: Run, rest: tuple[Json, Gathered, Decision]) -> bool:
+        stored, gathered, decision = rest
+        memory = gathered.analysed.memory if gathered.analysed else self._memory(before, stored)
+        if not self._is_due(before, after, gathered.analysed, decision):
+            self._kept[before.uid] = Kept(memory, stored["metadata"]["resourceVersion"])
+            return False
+        analysis = after.status.analysis.model_copy(update=texts(memory))
+        status = change(after.status, analysis=analysis, checked_at=self._hands.clock.now())
+        patch = merge_diff(stored.get("status") or {}, status.wire())
+        body = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, "status": patch}
+        intent = Intent.LOWERING if not decision.status.traffic.weight_ppm else Intent.NEUTRAL
+        ref = CANARYRUNS.at(before.namespace, before.name)
+        written = self._hands.client.merge_patch(ref, body, intent=intent, subresource="status")
+        if written is None:
+            raise ConflictError(f"run {before.name} was deleted during the look")
+        self._kept[before.uid] = Kept(memory, written["metadata"]["resourceVersion"])
+        return True
+
+    def _is_due(self, before: Run, after: Run, analysed: Analysed | None, decision: Decision) -> bool:
+        """Tell whether the status must be written now: always before a raise, and whenever something was decided."""
+        if any(action.kind is Kind.RAISING for action in decision.actions) or decision.answers:
+            return True
+        if _without_times(before) != _without_times(after):
+            return True
+        gained = analysed.gained if analysed else 0.0
+        checked = before.status.checked_at
+        old = checked is None or (self._hands.clock.now() - checked).total_seconds() >= WRITE_EVERY_SECONDS
+        return old or worth_writing(before.status, after.status, gained)
+
+    def _wake(self, after: Run, decision: Decision, analysed: Analysed | None) -> float:
+        """Look again at the pace of the data; early when the evidence moves or somebody must be told."""
+        status, wake = decision.status, decision.wake_seconds
+        owed = self._teller.owes(after)
+        if owed is not None:
+            wake = min(wake, max(LEAST_OWED_SECONDS, owed))
+        if not status.phase.may_expose and status.phase is not Phase.PREPARING:
+            return wake
+        pace = min(wake, interval_seconds(after))
+        return min(pace, EARLY_SECONDS) if _moving(analysed) else pace
+
+    def _answer(self, run: Run, decision: Decision) -> None:
+        for reply in decision.answers:
+            answer(self._hands, run.namespace, reply)
+
+
+def _started(run: Run, now: datetime) -> Run:
+    """Give a new run its start: the zero of every clock in its record."""
+    if run.status.started_at is not None:
+        return run
+    status = change(run.status, started_at=now, phase_started_at=now)
+    origin, version = run.spec.origin.value, run.spec.revision.version or "a new version"
+    because = Because(Reason.RUN_STARTED, f"{version} is held; origin {origin}, attempt {run.spec.attempt}")
+    return replace(run, status=record(now, status, because))
+
+
+def _with_analysis(run: Run, gathered: Gathered) -> Run:
+    if gathered.analysed is None:
+        return run
+    return replace(run, status=change(run.status, analysis=gathered.analysed.status))
+
+
+def _finished(run: Run, decision: Decision, now: datetime) -> Any:
+    """Add what is derived from the status: conditions, and the words of `kubectl get`."""
+    status = change(decision.status, conditions=conditions.of_run(decision.status, run.generation, now))
+    shown = explain.shown(stored_form(replace(run, status=status)), now)
+    return change(status, shown=status.shown.model_copy(update=shown))
+
+
+def _moving(analysed: Analysed | None) -> bool:
+    """Tell whether the evidence moved so much in this look that the next one should come early."""
+    return (
+        analysed is not None
+        and not isinstance(analysed.finding, Missing)
+        and abs(analysed.gained) >= SUSPICIOUS_NATS
+    )
+
+
+_TIMES = {"checked_at", "conditions", "analysis", "shown", "message"}
+
+
+def _without_times(run: Run) -> dict[str, Any]:
+    status = run.status.model_dump(exclude=_TIMES)
+    status["traffic"]["observed_at"] = None
+    return status
