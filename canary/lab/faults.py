@@ -13,7 +13,7 @@ from typing import Any
 from canary.errors import RefusedError
 
 LEAK_SECONDS = 1200.0  # until a memory leak has killed all orders
-CRASH_SECONDS = 2.0  # how long a crash-looping pod lives
+CRASH_SECONDS = 1.0  # how long a crash-looping pod lives
 SLOW_SECONDS = 0.8  # how long a slow request takes
 HEALTHY_ERRORS = 0.001  # errors per request of a healthy version
 HEALTHY_LATE = 0.005  # promises of more than ten days per order of a healthy version

@@ -126,6 +126,7 @@ class Pod:
         self._servers: list[asyncio.Server] = []
         self._connections: set[ServerConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
 
     async def start(self) -> None:
         """Listen; raise OSError if an address is taken."""
@@ -140,7 +141,7 @@ class Pod:
 
     def stop(self) -> None:
         """Close at once, listeners and connections; idempotent."""
-        self.ready = False
+        self.ready, self._ended = False, True
         if self._timer is not None:
             self._timer.cancel()
         for server in self._servers:
@@ -174,7 +175,11 @@ class Pod:
             seconds += SLOW_SECONDS
         begun = self._loop.time()
         buys = b"true" in request.body
-        self._loop.call_later(seconds, lambda: respond(self._answer(buys, effect, begun)))
+        self._loop.call_later(seconds, self._finish, respond, (buys, effect, begun))
+
+    def _finish(self, respond: Respond, request: tuple[bool, Effect, float]) -> None:
+        if not self._ended:  # a process that ended takes the requests that it was serving with it
+            respond(self._answer(*request))
 
     def _answer(self, buys: bool, effect: Effect, begun: float) -> bytes:
         """Complete one customer's request: count it, as the version would, and as it really was."""

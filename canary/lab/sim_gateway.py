@@ -1,7 +1,7 @@
 """The gateway on simulated time: the same routing as the real one, without a request.
 
 In go the store's writes; out come, a moment later as with a real data plane, a new `Table` for whoever splits traffic
-by it, and the status that a Gateway controller owes each route. `sim_shop.py` listens; `scenario.py` makes one.
+by it, and the status that a Gateway controller owes each route. `sim_shop.py` makes one and listens.
 """
 
 from collections.abc import Callable

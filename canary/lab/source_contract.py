@@ -2,7 +2,7 @@
 
 A `SourceWorld` makes pods expose texts and returns the source that reads them; `violations` runs every case at once
 and says in sentences what does not hold. Both built-in sources pass it, the one against a real Prometheus; third
-parties run it against theirs. `contracts.py` lists the suites.
+parties run it against theirs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

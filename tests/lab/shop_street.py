@@ -53,12 +53,16 @@ class Street:
         self.ips: dict[str, str] = {}
 
     def pod(self, uid: str, version: str, fault: str = "none", **other: object) -> str:
-        command = {"do": "start", "uid": uid, "version": version, "ip": "", "ports": [self.port], "seed": 1}
-        self.children["shop"].send({**command, "fault": fault, "drop": None, "after": 0.0, **other})
+        """Start a pod and return its address."""
+        self.start_pod(uid, version, fault=fault, **other)
         event = self.box.wait("started", len(self.ips) + 1)
         assert event["uid"] == uid
         self.ips[uid] = event["ip"]
         return event["ip"]
+
+    def start_pod(self, uid: str, version: str, **other: object) -> None:
+        command = {"do": "start", "uid": uid, "version": version, "ip": "", "ports": [self.port], "seed": 1}
+        self.children["shop"].send({**command, "fault": "none", "drop": None, "after": 0.0, **other})
 
     def route(self, canary_ppm: int, stable: Sequence[str], canary: Sequence[str]) -> None:
         slices = [slice_of("checkout", stable, self.port), slice_of("checkout-canary", canary, self.port)]
@@ -66,11 +70,18 @@ class Street:
         update = {"routes": [route(canary_ppm)], "services": services, "slices": slices}
         self.children["gateway"].send({"do": "update", **update})
 
-    def shop(self, seconds: float, rate: float = 800.0, **other: object) -> Message:
+    def shop(self, seconds: float, rate: float = 800.0) -> Message:
         """Let customers come for a while; return what they met."""
-        run = {"do": "run", "host": "127.0.0.1", "port": self.gateway["port"], "rate": rate, "steady": True}
-        self.children["load"].send({**run, "conversion": 0.25, "seed": 1, **other})
+        self.start_shopping(rate)
         time.sleep(seconds)
+        return self.finish()
+
+    def start_shopping(self, rate: float) -> None:
+        run = {"do": "run", "host": "127.0.0.1", "port": self.gateway["port"], "rate": rate, "steady": True}
+        self.children["load"].send({**run, "conversion": 0.25, "seed": 1})
+
+    def finish(self) -> Message:
+        """Let nobody else in; return what everybody met."""
         self.children["load"].send({"do": "finish"})
         return self.box.wait("finished", sum(event["event"] == "finished" for event in self.box.events) + 1)
 

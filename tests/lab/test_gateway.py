@@ -176,15 +176,11 @@ def test_a_pod_that_dies_in_the_middle_of_a_request_is_a_bad_gateway(shop: Stree
     ip = shop.pod("stable-1", "v1", "slow", drop=1.0)
     shop.route(0, [ip], [])
     until(lambda: shop.get("/healthz")[0] == 200)
-    shop.children["load"].send(
-        {"do": "run", "host": "127.0.0.1", "port": shop.gateway["port"], "rate": 200, "conversion": 0.25}
-        | {"seed": 1, "steady": True}
-    )
+    shop.start_shopping(rate=200)
     until(lambda: shop.truth()["stable-1"]["requests"] > 10)
     shop.children["shop"].send({"do": "stop", "uid": "stable-1", "grace": 0.0})
     shop.box.wait("stopped")
-    shop.children["load"].send({"do": "finish"})
-    total = shop.box.wait("finished")["total"]
+    total = shop.finish()["total"]
     assert total["failed"] > 0
     assert total["broken"] == 0
 

@@ -14,7 +14,7 @@ from shop_street import Street, samples, street
 
 import canary
 from canary.clock import WallClock
-from canary.core.detect.counters import Reading
+from canary.core.detect.counters import CountersState, Reading, fold
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import CounterSpec, PodTarget
 
@@ -48,7 +48,7 @@ def test_customers_pods_and_gateway_agree_on_every_request_of_a_collapse(shop: S
     shop.pod("stable-2", "v1")
     shop.pod("canary-1", "v2", "order-collapse")
     shop.route(200_000, [shop.ips["stable-1"], shop.ips["stable-2"]], [shop.ips["canary-1"]])
-    met, truth = shop.shop(2.0), shop.truth()
+    met, truth = shop.shop(1.0), shop.truth()
     by_version, canary = met["by_version"], truth["canary-1"]
     # Whatever the machine could carry, the three books agree to the request.
     assert met["total"]["broken"] == 0
@@ -66,7 +66,7 @@ def test_the_split_is_the_weight_for_any_number_of_customers(shop: Street) -> No
     shop.pod("stable-1", "v1")
     shop.pod("canary-1", "v2")
     shop.route(50_000, [shop.ips["stable-1"]], [shop.ips["canary-1"]])
-    shop.shop(2.0)
+    shop.shop(0.8, rate=1500)
     backends = shop.backends()
     total = sum(backends.values())
     sigma = (total * 0.05 * 0.95) ** 0.5
@@ -82,7 +82,7 @@ def test_a_bug_shows_in_the_count_that_it_is_named_for(
 ) -> None:
     shop.pod("canary-1", "v2", fault)
     shop.route(1_000_000, [], [shop.ips["canary-1"]])
-    shop.shop(1.0, rate=300)
+    shop.shop(0.4, rate=500)
     counts = scrape(shop, "canary-1")
     assert least <= counts[count] / counts["requests"] <= most
 
@@ -90,7 +90,7 @@ def test_a_bug_shows_in_the_count_that_it_is_named_for(
 def test_late_promises_are_orders_all_the_same(shop: Street) -> None:
     shop.pod("canary-1", "v2", "late-promises")
     shop.route(1_000_000, [], [shop.ips["canary-1"]])
-    met = shop.shop(1.0, rate=400)
+    met = shop.shop(0.4, rate=600)
     counts = scrape(shop, "canary-1")
     assert counts["orders"] == met["total"]["placed"] == met["total"]["wanted"]
     assert counts["late"] / counts["orders"] == pytest.approx(0.9, abs=0.15)
@@ -166,3 +166,32 @@ def running(pid: int) -> bool:
 def test_an_unknown_command_is_refused_by_name(shop: Street) -> None:
     shop.children["shop"].send({"do": "dance"})
     assert "dance" in json.dumps(shop.box.wait("refused"))
+
+
+def test_looks_through_restarts_count_no_order_twice_and_invent_none(shop: Street) -> None:
+    specs = {
+        "orders": CounterSpec("orders_completed_total"),
+        "requests": CounterSpec("http_requests_total"),
+    }
+    ip = shop.pod("canary-1", "v2")
+    shop.route(1_000_000, [], [ip])
+    shop.start_shopping(rate=400)
+    target = PodTarget("canary-1", "canary-1", "shop", ip, shop.port, "/metrics", True, 0.0)
+    source = ScrapeSource(WallClock())
+    state, orders, requests, resets = CountersState(), 0.0, 0.0, 0
+    for look in range(30):
+        time.sleep(0.05)
+        if look in (9, 18):
+            shop.children["shop"].send({"do": "stop", "uid": "canary-1", "grace": 0.0})
+            shop.start_pod("canary-1", "v2", ip=ip)
+        result = source.read([target], specs, within_seconds=0.25)["canary-1"]
+        folded = fold(state, [result] if isinstance(result, Reading) else [], {target.key: True})
+        state, resets = folded.state, resets + folded.reset
+        orders += folded.canary.orders or 0
+        requests += folded.canary.requests or 0
+    source.close()
+    met, truth = shop.finish(), shop.truth()["canary-1"]
+    assert resets == 2
+    assert 0.5 * truth["orders"] < orders <= truth["orders"]
+    assert met["total"]["placed"] <= truth["orders"]
+    assert 0.5 * truth["requests"] < requests <= truth["requests"]

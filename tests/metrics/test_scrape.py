@@ -246,11 +246,11 @@ def test_more_pods_than_the_limit_are_refused_by_name() -> None:
 
 def test_a_pod_has_one_request_in_flight(source: ScrapeSource) -> None:
     with serving(FaultHandler.hang) as server:
-        first = threading.Thread(target=read_one, args=(source, server, 1.0))
+        first = threading.Thread(target=read_one, args=(source, server, 0.4))
         first.start()
         while not server.requests:
             time.sleep(0.01)
-        second = read_one(source, server, within=0.5)
+        second = read_one(source, server, within=0.2)
         assert len(server.requests) == 1
         first.join()
     assert reason(second) is MissingReason.TIMED_OUT
