@@ -19,6 +19,7 @@ from canary.kube.resources import Key, Resource, key_of
 from canary.kube.transport import Json
 
 MAX_GRAVES = 10_000  # deletions remembered between two lists, against events that come late
+OUTLINE = ("namespace", "name", "uid", "resourceVersion", "generation", "labels")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -69,12 +70,15 @@ class Cache(Protocol):
         ...
 
 
+Keep = Callable[[Json], Json]  # what of an object is kept; given anything, it never raises
 Check = Callable[[Json], object]  # parses an object, or raises ValueError; what it returns is not used
 
 
 def slim(obj: Json) -> Json:
     """Drop what we never read, often half of an object: field ownership and the last applied text."""
-    metadata = obj["metadata"]
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return obj
     kept = {name: value for name, value in metadata.items() if name != "managedFields"}
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict) and LAST_APPLIED in annotations:
@@ -82,11 +86,20 @@ def slim(obj: Json) -> Json:
     return {**obj, "metadata": kept}
 
 
+def outline(obj: Json) -> Json:
+    """Keep only what names an object, for kinds whose changes wake somebody who then reads the object itself."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return obj
+    return {"metadata": {name: metadata[name] for name in OUTLINE if name in metadata}}
+
+
 class ObjectStore:
     """The objects of one kind by key. Thread-safe; the changes come back to the caller, who tells them."""
 
-    def __init__(self, resource: Resource, check: Check | None = None) -> None:
+    def __init__(self, resource: Resource, check: Check | None = None, keep: Keep = slim) -> None:
         self.resource = resource
+        self._keep = keep
         self.unreadable_total = 0
         self._check = check
         self._lock = threading.Lock()
@@ -123,7 +136,7 @@ class ObjectStore:
         with self._lock:
             if not self._readable(obj):
                 return []
-            obj = slim(obj)
+            obj = self._keep(obj)
             key = key_of(obj)
             if self._outdated(key, obj):
                 return []

@@ -13,7 +13,7 @@ from random import Random
 
 from canary.clock import Clock
 from canary.errors import CanaryError, UnavailableError
-from canary.kube.cache import Change, Check, ObjectStore, slim
+from canary.kube.cache import Change, Check, Keep, ObjectStore, slim
 from canary.kube.client import Client, retry_after
 from canary.kube.resources import Key, Resource, Selection
 from canary.kube.transport import Json, Response, Stream
@@ -39,7 +39,8 @@ class Pace:
 class Options:
     """What differs between kinds and in tests."""
 
-    check: Check | None = None
+    check: Check | None = None  # sees what was kept
+    keep: Keep = slim
     pace: Pace = Pace()
     random: Random = field(default_factory=Random)  # jitter
 
@@ -73,7 +74,8 @@ class Reflector:
         self._clock = clock
         self._pace = options.pace
         self._random = options.random
-        self._store = ObjectStore(selection.resource, options.check)
+        self._keep = options.keep
+        self._store = ObjectStore(selection.resource, options.check, options.keep)
         self._progress = _Progress()
         self._contact_at: float | None = None
         self._synced = threading.Event()
@@ -190,7 +192,7 @@ class Reflector:
         return not progress.version or stuck or age > self._pace.relist_seconds
 
     def _list(self) -> None:
-        listing = self._client.read(self._selection, slim)
+        listing = self._client.read(self._selection, self._keep)
         self._progress.version = listing.version
         self._progress.listed_at = self._clock.monotonic()
         self.relists_total += 1

@@ -9,7 +9,7 @@ from fault_server import a_policy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary.kube.cache import LAST_APPLIED, ObjectStore, What, slim
+from canary.kube.cache import LAST_APPLIED, ObjectStore, What, outline, slim
 from canary.kube.client import Listing
 from canary.kube.frozen import freeze, thaw
 from canary.kube.resources import CANARYPOLICIES, Key
@@ -143,6 +143,15 @@ def test_a_slim_object_keeps_all_but_field_ownership_and_the_last_applied_text()
     metadata = {**obj["metadata"], "annotations": {"a": "b", LAST_APPLIED: "{}"}, "managedFields": [1]}
     slimmed = slim({**obj, "metadata": metadata})
     assert slimmed == {**obj, "metadata": {**obj["metadata"], "annotations": {"a": "b"}}}
+
+
+def test_an_outline_names_an_object_and_no_more():
+    store = ObjectStore(CANARYPOLICIES, keep=outline)
+    obj = a_policy("checkout", 5, steps=[1])
+    obj["metadata"]["annotations"] = {"a": "b"}
+    store.apply("ADDED", obj)
+    named = {"namespace": "shop", "name": "checkout", "uid": "uid-checkout", "resourceVersion": "5"}
+    assert store.get(CHECKOUT) == {"metadata": named}
 
 
 def test_objects_come_by_namespace_in_the_order_of_their_keys():

@@ -341,6 +341,7 @@ class ElectionMachine(RuleBasedStateMachine):
         for controller in self.world.all:
             controller.network.killed = controller.network.frozen = False
             controller.network.lost_answers = 0
+            controller.network.before_write = None
         self.world.run(3 * TERM.lease_seconds, *self.world.all)
         assert len(self.world.leaders()) == 1
 

@@ -14,10 +14,15 @@ from fault_server import Answer, a_policy, connected, event, serving, status, un
 from canary.clock import WallClock
 from canary.errors import UnavailableError
 from canary.kube.cache import What
-from canary.kube.client import Client
-from canary.kube.http_transport import Limits
-from canary.kube.resources import CANARYPOLICIES, Key, Selection
+from canary.kube.client import Client, Intent
+from canary.kube.http_transport import Limits, from_kubeconfig
+from canary.kube.resources import CANARYPOLICIES, CRDS, Key, Resource, Selection
 from canary.kube.watch import Options, Pace, Reflector
+from canary.lab.admission import User
+from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.clock import SimClock
+from canary.lab.serving import HttpServer
+from canary.lab.store import Store
 
 PACE = Pace(watch_seconds=5, healthy_seconds=0.5, first_wait_seconds=0.05, longest_wait_seconds=3.0)
 TENTH = 0.1  # of a second of the product
@@ -28,7 +33,7 @@ def reflecting(server, tmp_path, pace=PACE, limits=None, check=None):
     """Run a reflector against the server; what it tells is in `reflector.told`."""
     told = []
     client = Client(connected(server, tmp_path, limits or Limits(stream_grace_seconds=15)))
-    options = Options(check, pace, Random(7))
+    options = Options(check, pace=pace, random=Random(7))
     selection = Selection(CANARYPOLICIES)
     reflector = Reflector(client, selection, told.append, clock=WallClock(), options=options)
     reflector.told = told
@@ -157,6 +162,15 @@ def test_an_unreadable_event_is_counted_and_the_next_one_is_delivered_by_the_sam
         assert server.count("watch") == 1
 
 
+def test_an_unreadable_object_of_a_list_is_counted_and_the_others_are_kept(tmp_path):
+    with serving() as server:
+        server.objects = [{}, {"metadata": None}, {"metadata": "x"}, a_policy("good")]
+        with reflecting(server, tmp_path) as reflector:
+            assert reflector.wait_synced(8)
+        assert names(reflector) == ["good"]
+        assert reflector.unreadable_total == 3
+
+
 def test_a_silent_connection_is_given_up_after_its_limit(tmp_path):
     pace = Pace(watch_seconds=1, healthy_seconds=0.1, first_wait_seconds=0.05)
     limits = Limits(stream_grace_seconds=-0.5)  # silent for half a second: shorter than any real limit
@@ -223,3 +237,90 @@ def test_an_event_lost_by_the_server_is_found_by_the_next_list(tmp_path):
         assert reflector.wait_synced(8)
         server.objects = [a_policy("checkout", 20)]
         assert until(lambda: names(reflector) == ["checkout"])
+
+
+WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
+ADMIN = User("admin")
+
+
+@pytest.fixture
+def embedded():
+    """Return an embedded API server that serves a custom kind."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "widgets", "kind": "Widget", "singular": "widget"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    server = ApiServer(Store(WallClock()))
+    client = Client(InProcessTransport(server, ADMIN))
+    client.create(CRDS, {"metadata": {"name": "widgets.example.com"}, "spec": spec}, intent=Intent.NEUTRAL)
+    return server
+
+
+def change_randomly(client, random, count):
+    """Create, patch and delete widgets."""
+    for number in range(count):
+        ref = WIDGETS.at("default", random.choice("abcdef"))
+        known = client.get(ref)
+        if known is None:
+            obj = {"metadata": {"namespace": ref.namespace, "name": ref.name}, "spec": {"n": number}}
+            client.create(WIDGETS, obj, intent=Intent.NEUTRAL)
+        elif random.random() < 0.3:
+            client.delete(ref, uid=known["metadata"]["uid"], intent=Intent.NEUTRAL)
+        else:
+            client.merge_patch(ref, {"spec": {"n": number}}, intent=Intent.NEUTRAL)
+
+
+def test_custom_resources_are_listed_and_watched_over_https(embedded, tmp_path):
+    http = HttpServer(embedded, {"secret": ADMIN})
+    writer = Client(InProcessTransport(embedded, ADMIN))
+    change_randomly(writer, Random(1), 20)
+    transport = from_kubeconfig(str(http.kubeconfig(tmp_path / "kubeconfig", "secret")))
+    told = []
+    reflector = Reflector(Client(transport), Selection(WIDGETS), told.append, clock=WallClock())
+    reflector.start()
+    try:
+        assert reflector.wait_synced(8)
+        change_randomly(writer, Random(2), 100)
+        assert until(lambda: list(reflector.list()) == writer.list(WIDGETS))
+        assert reflector.relists_total == 1
+        assert {change.resource for change in told} == {WIDGETS}
+    finally:
+        reflector.stop()
+        http.stop()
+
+
+def test_on_simulated_time_a_poll_takes_what_happened_since(embedded):
+    transport = InProcessTransport(embedded, ADMIN, follow=False)
+    clock, random = SimClock(), Random(3)
+    told = []
+    reflector = Reflector(Client(transport, clock=clock), Selection(WIDGETS), told.append, clock=clock)
+    for _ in range(20):
+        change_randomly(reflector._client, random, 7)
+        assert reflector.poll()
+        assert list(reflector.list()) == reflector._client.list(WIDGETS)
+        clock.sleep(1)
+    assert reflector.relists_total == 1
+    before = len(told)
+    assert reflector.poll()
+    assert reflector.sync_once()
+    assert len(told) == before
+
+
+def test_a_poll_after_a_forgotten_version_lists_anew(embedded):
+    transport = InProcessTransport(embedded, ADMIN, follow=False)
+    reflector = Reflector(Client(transport), Selection(WIDGETS), lambda change: None, clock=WallClock())
+    assert reflector.poll()
+    change_randomly(reflector._client, Random(4), 50)
+    embedded.store.history.forget(embedded.store.version)
+    assert reflector.poll()
+    assert list(reflector.list()) == reflector._client.list(WIDGETS)
+    assert reflector.relists_total == 2
+
+
+def test_without_the_api_server_a_poll_says_so_and_the_cache_stays():
+    clock = SimClock()
+    reflector = Reflector(Client(Attempts()), Selection(WIDGETS), lambda change: None, clock=clock)
+    assert not reflector.poll()
+    assert not reflector.sync_once()
+    assert "refused" in reflector.trouble
+    assert not reflector.synced
