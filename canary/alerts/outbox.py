@@ -1,0 +1,221 @@
+"""Which sink gets which notice now, and what is remembered of it: the pure half of telling, at least once.
+
+Notices live in a run's status, so a crash forgets none. `due` says what to send, `record` writes down what became of
+it, `unpaged` says whom nobody could reach. A sink has its own order, back-off and memory; none waits for another.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from canary.alerts.sink import Outcome, Receipt
+from canary.api.reasons import Opening, Severity
+from canary.api.run import Attempts, Notice
+
+MAX_SINKS = 8  # of one run
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 300.0
+MAX_RETRY_AFTER_SECONDS = 900.0  # what a sink may ask for
+STAND_IN_SECONDS = 60.0  # unacknowledged for this long: the other sinks are told as well
+STALE_NOTE_SECONDS = 600.0  # a "started" nobody could hear in time is not told any more
+GIVE_UP_SECONDS = 24 * 3600.0  # never for a call for action
+SAFE_IS_NEWS_SECONDS = 900.0  # how long a repeating sink goes on about something that is over
+
+_LOUDNESS = {Severity.CRITICAL: 3, Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a sink wants to hear. It hears every call for action, whatever it takes."""
+
+    name: str
+    takes: frozenset[Opening] = frozenset(Opening)
+    repeat_seconds: float = 0.0
+    """A sink that forgets is told again and again while the notice is open; 0: once is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One notice for one sink, now."""
+
+    notice: Notice
+    sink: str
+
+
+def due(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> list[Delivery]:
+    """Return what to send now, at most one notice a sink: the order of a run is kept."""
+    found = (_next_for(sink, notices, sinks, now) for sink in sinks[:MAX_SINKS])
+    return [
+        Delivery(notice, sink)
+        for sink, notice, at in (item for item in found if item is not None)
+        if at <= now
+    ]
+
+
+def next_due_seconds(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> float | None:
+    """Return how long until something is due, 0 if it is; None if nothing will be by itself."""
+    found = (_next_for(sink, notices, sinks, now) for sink in sinks[:MAX_SINKS])
+    waits = [(at - now).total_seconds() for _, _, at in (item for item in found if item is not None)]
+    waits += [
+        left
+        for notice in notices
+        if _opening(notice) is not Opening.NONE and not notice.delivered
+        if (left := STAND_IN_SECONDS - _age(notice, now)) > 0
+    ]
+    return max(0.0, min(waits)) if waits else None
+
+
+def record(notice: Notice, sink: str, outcome: Outcome, now: datetime) -> Notice:
+    """Return the notice with what became of one delivery."""
+    failing = {name: attempts for name, attempts in notice.failing.items() if name != sink}
+    if outcome.acknowledged:
+        changes: dict[str, object] = {"delivered": {**notice.delivered, sink: now}, "failing": failing}
+    else:
+        before = notice.failing.get(sink, Attempts())
+        failing[sink] = _failed(notice, sink, before.count + 1, outcome, now)
+        error = f"{sink}: {failing[sink].error}"
+        changes = {"failing": failing, "attempts": notice.attempts + 1, "last_error": error[:1024]}
+    waits = [attempts.retry_at for attempts in failing.values() if attempts.retry_at is not None]
+    return notice.model_copy(update={**changes, "retry_at": min(waits, default=None)})
+
+
+def with_receipt(notices: Sequence[Notice], receipt: Receipt, now: datetime) -> list[Notice]:
+    """Return the notices with one receipt recorded; one about a notice that was forgotten changes nothing."""
+    return [
+        record(notice, receipt.sink, receipt.outcome, now) if notice.id == receipt.page.id else notice
+        for notice in notices
+    ]
+
+
+def unpaged(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> str:
+    """Return who could not be told what, as a sentence; "" where everybody was.
+
+    It stays said for ever about a notice that no sink took: nobody may believe that somebody knew.
+    """
+    loud = [
+        notice
+        for notice in notices
+        if _opening(notice) is not Opening.NONE and not _outlived(notice, notices)
+    ]
+    if loud and not sinks:
+        return f"no sink is configured; nobody was told: {loud[-1].title}"[:1024]
+    failed = [sentence for notice in loud if (sentence := _unpaged_sentence(notice, sinks, now))]
+    return "; ".join(reversed(failed))[:1024]
+
+
+def _unpaged_sentence(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> str:
+    silent = [
+        sink.name
+        for sink in sinks[:MAX_SINKS]
+        if _takes(sink, notice) and sink.name not in notice.delivered
+        if _age(notice, now) >= STAND_IN_SECONDS or _refused(notice, sink.name)
+    ]
+    if not silent:
+        return ""
+    others = f"; {', '.join(sorted(notice.delivered))} did" if notice.delivered else ""
+    error = f" ({notice.last_error})" if notice.last_error else ""
+    return f'{", ".join(silent)} did not take "{notice.title}"{error}{others}'
+
+
+# -- one sink ------------------------------------------------------------------------------------------------------
+
+_Next = tuple[str, Notice, datetime]
+
+
+def _next_for(
+    sink: Subscription, notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime
+) -> _Next | None:
+    """Return the sink's next notice and when it is due: the oldest that it has not had, else one to repeat."""
+    for notice in notices:
+        if _wants(sink, notice, sinks, now) and not _settled(sink.name, notice, notices, now):
+            return sink.name, notice, _not_before(sink.name, notice)
+    open_notice = next(_still_open(notices, now), None)
+    if sink.repeat_seconds <= 0 or open_notice is None or sink.name not in open_notice.delivered:
+        return None
+    again = open_notice.delivered[sink.name] + timedelta(seconds=sink.repeat_seconds)
+    return sink.name, open_notice, max(again, _not_before(sink.name, open_notice))
+
+
+def _still_open(notices: Sequence[Notice], now: datetime) -> Iterator[Notice]:
+    """Yield the newest notice of the run if it still holds: what was last said is what is."""
+    for notice in notices[-1:]:
+        opening = _opening(notice)
+        news = opening is Opening.CUSTOMERS_SAFE and _age(notice, now) < SAFE_IS_NEWS_SECONDS
+        if news or opening in (Opening.ACTION_NEEDED, Opening.DECISION_NEEDED):
+            yield notice
+
+
+def _wants(sink: Subscription, notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
+    return _takes(sink, notice) or _stands_in(notice, sinks, now)
+
+
+def _takes(sink: Subscription, notice: Notice) -> bool:
+    opening = _opening(notice)
+    return opening is Opening.ACTION_NEEDED or opening in sink.takes
+
+
+def _stands_in(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
+    """Tell whether those who should have taken it did not, for too long."""
+    if _opening(notice) is Opening.NONE or _age(notice, now) < STAND_IN_SECONDS:
+        return False
+    return not any(sink.name in notice.delivered for sink in sinks if _takes(sink, notice))
+
+
+def _settled(sink: str, notice: Notice, notices: Sequence[Notice], now: datetime) -> bool:
+    if sink in notice.delivered or _refused(notice, sink) or _outlived(notice, notices):
+        return True
+    opening, age = _opening(notice), _age(notice, now)
+    if opening is Opening.NONE:
+        return age > STALE_NOTE_SECONDS
+    return opening is not Opening.ACTION_NEEDED and age > GIVE_UP_SECONDS
+
+
+def _outlived(notice: Notice, notices: Sequence[Notice]) -> bool:
+    """Tell whether something louder happened since; a note is outlived by anything. A call for action never is."""
+    later = notices[notices.index(notice) + 1 :]
+    if _opening(notice) is Opening.NONE:
+        return bool(later)
+    return any(_loudness(other) > _loudness(notice) for other in later)
+
+
+def _loudness(notice: Notice) -> int:
+    return _LOUDNESS[_opening(notice).severity]
+
+
+def _opening(notice: Notice) -> Opening:
+    """An opening of a newer version is taken for the loudest."""
+    return Opening(notice.opening) if notice.opening in set(Opening) else Opening.ACTION_NEEDED
+
+
+def _age(notice: Notice, now: datetime) -> float:
+    return (now - notice.created_at).total_seconds()
+
+
+def _refused(notice: Notice, sink: str) -> bool:
+    return sink in notice.failing and notice.failing[sink].refused
+
+
+def _not_before(sink: str, notice: Notice) -> datetime:
+    attempts = notice.failing.get(sink)
+    return attempts.retry_at if attempts is not None and attempts.retry_at is not None else notice.created_at
+
+
+def _failed(notice: Notice, sink: str, count: int, outcome: Outcome, now: datetime) -> Attempts:
+    """A call for action is never given up: a sink that refused it is asked again, at the longest distance."""
+    critical = _opening(notice) is Opening.ACTION_NEEDED
+    refused = outcome.refused and not critical
+    seconds = MAX_RETRY_SECONDS if outcome.refused else retry_seconds(f"{notice.id}/{sink}", count)
+    seconds = max(seconds, min(outcome.retry_after_seconds, MAX_RETRY_AFTER_SECONDS))
+    retry_at = None if refused else now + timedelta(seconds=seconds)
+    return Attempts(count=count, retry_at=retry_at, refused=refused, error=outcome.error[:256])
+
+
+def retry_seconds(what: str, attempt: int) -> float:
+    """Return the wait after a failed attempt: doubling from 1 s to 5 min, each between half of that and all of it.
+
+    The jitter comes from the name of what is sent, so that the same history gives the same schedule.
+    """
+    digest = hashlib.sha256(f"{what}/{attempt}".encode()).digest()
+    fraction = int.from_bytes(digest[:4], "big") / 2**32
+    whole = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 32))
+    return whole * (0.5 + 0.5 * fraction)
