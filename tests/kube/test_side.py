@@ -197,3 +197,12 @@ def test_the_fewest_labels_are_changed_and_none_only_where_no_choice_would_do(
 
 def test_labels_that_controllers_add_are_not_labels_of_the_template():
     assert labels_of_template({"metadata": {"labels": {**LABELS, "pod-template-hash": "x"}}}) == LABELS
+
+
+def test_a_label_value_is_cut_only_where_it_must_be():
+    for length in (1, 56, 57, 63):
+        labels = {"app": "c" * length}
+        overrides = label_overrides(labels, [of_map(labels)], "-canary")
+        assert overrides is not None
+        assert len(overrides["app"]) == min(63, length + 7)
+        assert (overrides["app"] == "c" * length + "-canary") == (length <= 56)

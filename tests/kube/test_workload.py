@@ -1,6 +1,7 @@
 """The hands at Deployments, at the embedded cluster with its controllers on simulated time."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from canary.errors import ConflictError, RefusedError
 from canary.kube.client import Client, Intent
 from canary.kube.digest import template_hash
 from canary.kube.pods import Arms, Pods, list_pods
-from canary.kube.resources import CONTROLLERREVISIONS, DEPLOYMENTS, NAMESPACES, PDBS, PODS, SERVICES
+from canary.kube.resources import (
+    CONTROLLERREVISIONS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    PDBS,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+)
 from canary.kube.side import Order
 from canary.kube.workload import (
     Observed,
@@ -147,6 +156,49 @@ def test_a_deployment_scaled_to_zero_still_has_a_stable_version(world: World):
     world.settle()
     idle = world.seen().workload
     assert (idle.stable_hash, idle.stable_ready, idle.other_pods) == (stable, 0, 0)
+
+
+def test_scaled_to_zero_after_a_roll_the_newest_version_is_the_stable_one(world: World):
+    world.change_image()
+    world.settle()
+    world.edit("checkout", {"replicas": 0})
+    world.settle()
+    idle = world.seen().workload
+    assert idle.stable_hash == idle.template_hash
+
+
+def test_a_replica_set_of_somebody_else_is_not_counted(world: World):
+    service = world.client.get(SERVICES.at("shop", "checkout"))
+    assert service is not None
+    uid = service["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "Service", "name": "checkout", "uid": uid, "controller": True}
+    labels = {"app": "checkout", "mine": "yes"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "shop", "image": NEW}]}}
+    metadata = {"name": "other", "labels": labels, "ownerReferences": [owner]}
+    world.make(
+        REPLICASETS, metadata, {"replicas": 5, "selector": {"matchLabels": labels}, "template": template}
+    )
+    world.settle()
+    seen = world.seen()
+    assert len(seen.replica_sets) == 1
+    assert (seen.workload.stable_ready, seen.workload.other_pods) == (3, 0)
+
+
+def test_a_pod_s_clock_starts_with_the_container_that_has_the_port(world: World):
+    (pod, *_) = world.client.list(PODS, "shop", selector="app=checkout")
+    running = {"state": {"running": {"startedAt": "2026-03-05T09:10:00Z"}}}
+    statuses = [{"name": "helper", "state": {}}, {"name": "shop", **running}]
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-03-05T09:10:05Z"}
+    status = {"containerStatuses": statuses, "conditions": [{"type": "Initialized", "status": "True"}, ready]}
+    world.person.merge_patch(
+        PODS.at("shop", pod["metadata"]["name"]),
+        {"status": status},
+        subresource="status",
+        intent=Intent.NEUTRAL,
+    )
+    (found,) = [each for each in world.pods().stable if each.uid == pod["metadata"]["uid"]]
+    started = datetime(2026, 3, 5, 9, 10, tzinfo=UTC).timestamp()
+    assert (found.started, found.ready_at) == (started, started + 5)
 
 
 def test_only_the_tested_template_may_roll(world: World):

@@ -21,7 +21,7 @@ from canary.lab.router_contract import (
 from canary.lab.store import Store
 from canary.traffic.brake import Receipt
 from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
-from canary.traffic.router import Seen, Target, Wanted
+from canary.traffic.router import DETACHED, Seen, Target, Wanted
 
 
 @pytest.fixture
@@ -59,3 +59,31 @@ def test_the_contract_catches_a_brake_without_epochs(bed: Bed):
 def test_the_contract_catches_a_router_without_compare_and_set(bed: Bed):
     with pytest.raises(AssertionError):
         a_share_rises_only_on_the_version_that_was_seen(replace(bed, router=HastyRouter(bed.client)))
+
+
+def test_a_route_of_another_namespace_is_seen_by_the_plan(bed: Bed):
+    bed.make_route()
+    bed.client.create(NAMESPACES, {"metadata": {"name": "infra"}}, intent=Intent.NEUTRAL)
+    into = {"name": "checkout", "namespace": "shop", "port": 80}
+    replace(bed, namespace="infra").make_route("edge", [{"backendRefs": [into]}])
+    (refusal,) = bed.router.plan(bed.target).refusals
+    assert "edge in namespace infra" in refusal
+
+
+def test_a_side_that_a_person_took_out_entry_by_entry_leaves_no_weight_of_ours(bed: Bed):
+    original = bed.make_route()
+    bed.attach()
+    for rule in (0, 1):
+        bed.edit([{"op": "remove", "path": f"/spec/rules/{rule}/backendRefs/1"}])
+    seen = bed.router.read(bed.target)
+    assert seen.route.partial
+    bed.router.write(bed.target, DETACHED, seen)
+    assert bed.stored()["spec"] == original["spec"]
+
+
+def test_a_route_is_partial_only_where_something_of_ours_is_left_on_it(bed: Bed):
+    bed.make_route()
+    assert not bed.router.read(bed.target).route.partial
+    assert not bed.attach().route.partial
+    bed.make_route("backdoor")
+    assert bed.router.read(bed.target).route.partial
