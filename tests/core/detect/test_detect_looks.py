@@ -10,10 +10,7 @@ from steady_looks import ORDERS_ONLY, SHOP, arm, fed, healthy, look, verdict
 
 from canary.api.reasons import MissingReason, Reason, Verdict
 from canary.core.detect.counters import Counts, SiteCounts
-from canary.core.detect.family import (
-    start,
-    update,
-)
+from canary.core.detect.family import Settings, start, update
 
 BAD_COUNTS = [
     ({"canary": arm(nan, 1250.0)}, MissingReason.NOT_FINITE),
@@ -137,3 +134,40 @@ def test_an_unverified_weight_is_not_held_against_the_canary() -> None:
 def test_nothing_advances_while_the_weight_is_not_verified() -> None:
     state = fed(SHOP, look(605.0, verified=False), state=healthy())
     assert verdict(SHOP, state).verdict is Verdict.CONTINUE
+
+
+def test_a_look_at_half_of_the_canary_pods_waits_for_the_rest_before_it_is_compared_with_the_weight() -> None:
+    before = healthy()
+    half = fed(SHOP, look(605.0, canary=arm(5.0, 250.0), complete=False), state=before)
+    assert half.mixes["traffic"] == before.mixes["traffic"]
+    assert half.mixes["orders"] != before.mixes["orders"]
+    rest = fed(SHOP, look(610.0, canary=arm(45.0, 2250.0), site=None), state=half)
+    both = look(610.0, canary=arm(50.0, 2500.0), baseline=arm(950.0, 47_500.0), site=None)
+    at_once = fed(SHOP, both, state=before)
+    assert rest.log_s["traffic"] == pytest.approx(at_once.log_s["traffic"])
+    assert rest.log_s["orders_by_weight"] == pytest.approx(at_once.log_s["orders_by_weight"])
+
+
+def test_counts_from_before_a_raise_are_not_compared_with_the_new_weight() -> None:
+    before = fed(SHOP, look(605.0, complete=False), state=healthy())
+    mixed = fed(SHOP, look(610.0, weight_ppm=500_000), state=before)
+    assert [mix.t for mix in mixed.mixes["traffic"]] == [mix.t for mix in before.mixes["traffic"]]
+    after = fed(SHOP, look(615.0, weight_ppm=500_000), state=mixed)
+    assert after.mixes["traffic"][0].t == mixed.mixes["traffic"][0].t + 5.0
+
+
+def test_a_burst_of_baseline_orders_is_believed_only_so_far() -> None:
+    before = healthy()
+    double, tenfold = (
+        fed(SHOP, look(605.0, baseline=arm(475.0 * times, 23_750.0)), state=before) for times in (3.0, 10.0)
+    )
+    assert double.log_s["orders"] == tenfold.log_s["orders"]
+    assert tenfold.step.tallies["orders"].expected > double.step.tallies["orders"].expected
+
+
+def test_the_split_of_requests_is_credited_with_much_noise_of_its_own() -> None:
+    few = [look(5.0 * at, weight_ppm=1_000, canary=arm(0.0, 1.0)) for at in range(1, 4)]
+    plain, told = fed(SHOP, *few), fed(Settings(phi={"traffic": 20.0}), *few)
+    quieter = fed(Settings(phi={"traffic": 1.0}), *few)
+    assert plain.log_s["traffic"] == told.log_s["traffic"] == quieter.log_s["traffic"]
+    assert fed(Settings(phi={"traffic": 40.0}), *few).log_s["traffic"] < plain.log_s["traffic"] < 5.0

@@ -84,3 +84,11 @@ def test_looks_without_requests_or_orders_say_nothing() -> None:
 def test_a_canary_as_large_as_the_stable_side_compares_halves() -> None:
     looks = stable_pods(Random(7), 100)
     assert metered(looks, group=4) == metered(looks, group=2)
+
+
+def test_a_router_that_sends_requests_in_turns_to_one_half_is_noise_of_the_traffic() -> None:
+    turns = [
+        {f"pod-{pod}": {"requests": 900.0 if (pod < 2) is bool(look % 2) else 100.0} for pod in range(4)}
+        for look in range(100)
+    ]
+    assert metered(turns).phi("traffic").value > 100.0

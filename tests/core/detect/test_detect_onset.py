@@ -1,14 +1,15 @@
 """Estimates for people: exact limits of counts, the likely start of a fault, and what it cost."""
 
-from math import exp, lgamma, log
+from math import exp, lgamma, log, log2
 from random import Random
 
 import pytest
 from simulated_shop import Shop, run
 
 from canary.api.reasons import Verdict
-from canary.core.detect import onset
+from canary.core.detect import onset, ratio
 from canary.core.detect.family import Settings
+from canary.core.detect.startmix import TwoArm
 
 
 def chance_of_at_most(count: int, mean: float) -> float:
@@ -54,3 +55,15 @@ def test_after_a_rollback_start_and_loss_are_told_about_right(order_ratio: float
         held += judgement.lost.low <= outcome.lost <= (judgement.lost.high or 0.0)
     assert held >= 17
     assert sorted(start_errors)[runs // 2] <= 10.0
+
+
+def test_a_look_without_exposure_moves_the_time_and_nothing_else() -> None:
+    before = onset.fold(onset.start(1), [0.0], TwoArm(5.0, 100.0, 0.05), 5.0)
+    after = onset.fold(before, [1.0], TwoArm(0.0, 95.0, 0.0), 5.0)
+    assert after == onset.Onset((10.0,), before.expected, before.seen, before.odds)
+
+
+def test_above_half_of_the_traffic_bursts_weigh_more_in_the_interval() -> None:
+    plain = ratio.add(ratio.RatioCS(), TwoArm(90.0, 100.0, 0.9), 1.0)
+    bursty = ratio.add(ratio.RatioCS(), TwoArm(90.0, 100.0, 0.9), 3.0)
+    assert bursty.canary == pytest.approx(plain.canary / (3.0 * log2(10.0)))

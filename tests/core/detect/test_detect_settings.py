@@ -8,13 +8,7 @@ import pytest
 from steady_looks import LATE, SHOP, look, verdict
 
 from canary.api.reasons import Verdict
-from canary.core.detect.family import (
-    ExtraMonitor,
-    MonitorName,
-    Settings,
-    start,
-    update,
-)
+from canary.core.detect.family import ExtraMonitor, MonitorName, Settings, start, update
 from canary.errors import RefusedError
 
 

@@ -1,20 +1,14 @@
 """Each rule of the verdict: what brings it about, what it says, and what it never does."""
 
 from dataclasses import replace
-from math import inf
+from math import inf, log
 
 import pytest
 from steady_looks import BASKETS, LATE, NO_WAIT, ORDERS_ONLY, SHOP, arm, fed, healthy, look, verdict
 
 from canary.api.reasons import Reason, Verdict
 from canary.core.detect.counters import SiteCounts
-from canary.core.detect.family import (
-    ExtraMonitor,
-    MonitorName,
-    Settings,
-    start,
-    update,
-)
+from canary.core.detect.family import ExtraMonitor, MonitorName, Settings, start, update
 
 
 def test_a_collapse_is_rolled_back_within_three_looks_and_says_what_it_cost() -> None:
@@ -223,3 +217,23 @@ def test_before_the_first_look_nothing_is_known() -> None:
     judgement = verdict(SHOP, start(SHOP))
     assert (judgement.verdict, judgement.reason) == (Verdict.CONTINUE, Reason.NO_DATA_YET)
     assert judgement.evidence_log == -inf
+
+
+def test_a_step_does_not_pass_while_evidence_above_5_stands_against_the_canary() -> None:
+    state, between = healthy(), []
+    failing = replace(look(0.0).canary, errors=4.5)
+    for at in range(1, 300):
+        state = fed(SHOP, look(600.0 + 5.0 * at, canary=failing), state=state)
+        judgement = verdict(SHOP, state)
+        if log(5.0) <= judgement.evidence_log < log(20.0):
+            between.append(judgement)
+    assert between
+    assert {(each.verdict, each.reason) for each in between} == {(Verdict.CONTINUE, Reason.EVIDENCE_GROWING)}
+    assert all(each.effect.low >= 0.9 for each in between)
+
+
+def test_while_orders_settle_they_are_not_compared_by_weight_either() -> None:
+    settings = Settings(settle_seconds=60.0)
+    trailing = fed(settings, *(look(5.0 * at, 0.0) for at in range(1, 12)))
+    assert trailing.mixes["orders_by_weight"][0].t == 0.0
+    assert trailing.mixes["traffic"][0].t == 55.0
