@@ -7,7 +7,7 @@ happened and does what is due, on the caller's thread, in an order that depends 
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from canary.api.reasons import Phase
 from canary.core.guards import JUDGED
@@ -27,6 +27,7 @@ from canary.kube.watch import Reflector
 from canary.operator.hands import Hands
 from canary.operator.policies import PolicyTicker
 from canary.operator.schedule import Schedule
+from canary.operator.telemetry import Result
 from canary.operator.tell import Teller
 from canary.operator.tick import RunTicker, Ticked
 
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 TAKE_SECONDS, JOIN_SECONDS = 1.0, 10.0
 SWEEP_SECONDS = 300.0
 LEAST_WAKE_SECONDS = 0.05
+FOLLOW_SECONDS = 1.0  # how often a replica that does not lead asks whether it does now
+STUCK_SECONDS = 30.0
 MAX_STEPS = 10_000
 
 
@@ -42,11 +45,35 @@ def work_key(resource: Resource, key: Key) -> Key:
     return Key(f"{resource.plural}/{key.namespace}", key.name)
 
 
+class Watcher(Protocol):
+    """Told about each look, for telemetry."""
+
+    def looked(self, kind: str, result: Result, seconds: float) -> None: ...
+
+    def waited(self, lane: Lane, seconds: float) -> None: ...
+
+    def moved(self, ticked: Ticked) -> None: ...
+
+
+class Unwatched:
+    """Nobody is told."""
+
+    def looked(self, kind: str, result: Result, seconds: float) -> None: ...
+
+    def waited(self, lane: Lane, seconds: float) -> None: ...
+
+    def moved(self, ticked: Ticked) -> None: ...
+
+
 class Controller:
     """Everything that runs."""
 
-    def __init__(self, hands: Hands, teller: Teller, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, hands: Hands, teller: Teller, *, watcher: Watcher | None = None, namespace: str | None = None
+    ) -> None:
         self._hands = hands
+        self._watcher = watcher or Unwatched()
+        self._busy: dict[Key, float] = {}
         self._runs = RunTicker(hands, teller)
         self._policies = PolicyTicker(hands)
         self.queue = WorkQueue(hands.clock)
@@ -114,6 +141,28 @@ class Controller:
     # -- one look --------------------------------------------------------------------------------------------------
 
     def _look(self, taken: Taken) -> None:
+        """Look once, if we lead; whatever comes of it, the key is given back to the queue."""
+        if not self._hands.fence.leads():
+            self.queue.done(taken.key)
+            self.queue.add(taken.key, taken.urgency, FOLLOW_SECONDS)
+            return
+        began = self._hands.clock.monotonic()
+        self._busy[taken.key] = began
+        self._watcher.waited(taken.urgency.lane, taken.waited_seconds)
+        try:
+            result = self._guarded(taken)
+        finally:
+            self._busy.pop(taken.key, None)
+        kind = taken.key.namespace.partition("/")[0]
+        self._watcher.looked(kind, result, self._hands.clock.monotonic() - began)
+
+    def stuck(self) -> str:
+        """Return what a worker has been busy with for too long; empty: nothing."""
+        now = self._hands.clock.monotonic()
+        late = [key for key, began in dict(self._busy).items() if now - began > STUCK_SECONDS]
+        return f"a look at {late[0].name} has been under way for over {STUCK_SECONDS:.0f} s" if late else ""
+
+    def _guarded(self, taken: Taken) -> Result:
         """Look once. This is the one place where every error ends: a poison object costs only itself."""
         plural, namespace = taken.key.namespace.split("/", 1)
         key = Key(namespace, taken.key.name)
@@ -122,21 +171,25 @@ class Controller:
         except ConflictError as error:
             logger.debug("look at %s dropped: %s", key, error)
             self.queue.failed(taken.key)
+            return Result.CONFLICT
         except UnavailableError as error:
             logger.warning("look at %s: %s", key, error)
             self.queue.failed(taken.key, error.retry_after_seconds)
+            return Result.UNAVAILABLE
         except CanaryError as error:
             logger.error("look at %s refused: %s", key, error)
             self.queue.failed(taken.key)
+            return Result.REFUSED
         except Exception:
             logger.exception("look at %s failed: a defect of ours", key)
             self.queue.failed(taken.key)
+            return Result.DEFECT
+        self.queue.done(taken.key)
+        if delay is None:
+            self.queue.forget(taken.key)
         else:
-            self.queue.done(taken.key)
-            if delay is None:
-                self.queue.forget(taken.key)
-            else:
-                self.queue.add(taken.key, urgency, max(LEAST_WAKE_SECONDS, delay))
+            self.queue.add(taken.key, urgency, max(LEAST_WAKE_SECONDS, delay))
+        return Result.DONE
 
     def _tick(self, plural: str, key: Key) -> tuple[float | None, Urgency]:
         if plural == CANARYPOLICIES.plural:
@@ -144,6 +197,7 @@ class Controller:
         ticked = self._runs.tick(key)
         if ticked is None:
             return None, Urgency.REST
+        self._watcher.moved(ticked)
         if ticked.ended:
             self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, ticked.after.spec.policy_ref.name)))
         return ticked.wake_seconds, _urgency(ticked)

@@ -6,6 +6,7 @@ whose threads send them. A sink that fails costs only its own notice; a crash fo
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from canary.alerts import outbox
@@ -22,6 +23,10 @@ from canary.operator.hands import Hands
 logger = logging.getLogger(__name__)
 
 
+Subscribe = Callable[[Sequence[str]], list[outbox.Subscription]]
+"""From the sinks that a policy names to what the outbox must know of them."""
+
+
 class Teller:
     """Delivers what a look found out."""
 
@@ -29,12 +34,12 @@ class Teller:
         self,
         hands: Hands,
         couriers: Couriers,
-        sinks: tuple[outbox.Subscription, ...],
+        subscribe: Subscribe,
         place: Place,
     ) -> None:
         self._hands = hands
         self._couriers = couriers
-        self._sinks = sinks
+        self._subscribe = subscribe
         self._place = place
 
     def prepare(self, after: Run) -> Run:
@@ -44,7 +49,9 @@ class Teller:
         notices = pages.with_due_notices(stored, after.status.notices, self._place, now)
         for receipt in self._couriers.collect(self._incident(after)):
             notices = [
-                outbox.record(each, receipt.sink, receipt.outcome, now) if each.id == receipt.page.id else each
+                outbox.record(each, receipt.sink, receipt.outcome, now)
+                if each.id == receipt.page.id
+                else each
                 for each in notices
             ]
         return replace(after, status=change(after.status, notices=notices))
@@ -61,12 +68,15 @@ class Teller:
             except CanaryError as error:
                 logger.warning("the Event %s of %s was not written: %s", entry.reason, after.name, error)
         incident, now = self._incident(after), self._hands.clock.now()
-        for delivery in outbox.due(after.status.notices, self._sinks, now):
+        for delivery in outbox.due(after.status.notices, self._sinks(after), now):
             self._couriers.hand_over(delivery.sink, page_of(delivery.notice, incident))
 
     def owes(self, run: Run) -> float | None:
         """Return in how many seconds a page is due; None when everybody has been told."""
-        return outbox.next_due_seconds(run.status.notices, self._sinks, self._hands.clock.now())
+        return outbox.next_due_seconds(run.status.notices, self._sinks(run), self._hands.clock.now())
+
+    def _sinks(self, run: Run) -> list[outbox.Subscription]:
+        return self._subscribe(run.spec.policy.on_call.sinks)
 
     def _incident(self, run: Run) -> Incident:
         return Incident(self._place.cluster, run.namespace, run.spec.target.name, run.name, run.uid)

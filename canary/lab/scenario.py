@@ -1,0 +1,171 @@
+"""The whole product on simulated time: cluster, shop, gateway and controller on one clock, six hours in seconds.
+
+`Scenario` puts them together from the same parts as a real installation, but for the threads: whoever owns the
+scenario moves the clock, and the same seed gives the same history. Used by `rehearse`, by `demo --story healthy` and
+by the tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from canary.alerts.sink import Couriers
+from canary.api.crd import crds
+from canary.api.policy import CanaryPolicySpec
+from canary.core.decision import Limits, Run
+from canary.core.page_texts import Place
+from canary.kube.client import Client, Fence, Intent
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CANARYRUNS,
+    DEPLOYMENTS,
+    HTTPROUTES,
+    NAMESPACES,
+    SERVICES,
+    Resource,
+)
+from canary.lab import manifests
+from canary.lab.admission import CONTROLLER, User
+from canary.lab.clock import SimClock
+from canary.lab.cluster import Cluster, simulated_cluster
+from canary.lab.sim_shop import SimShop
+from canary.lab.worlds import World
+from canary.metrics.source import Source
+from canary.operator.controller import Controller
+from canary.operator.hands import Hands
+from canary.operator.objects import run_of
+from canary.operator.tell import Teller
+from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+
+PORT = 8080
+REPLICAS = 4
+SETTLE_SECONDS = 5.0
+STEP_SECONDS = 0.25
+
+
+class Alone:
+    """The fence of a controller that has no rival: it always leads."""
+
+    def leads(self) -> bool:
+        return True
+
+    def may_raise(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class OneSource:
+    """The same source for every policy."""
+
+    source: Source
+
+    def of(self, policy: CanaryPolicySpec) -> Source:
+        return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a scenario starts from."""
+
+    world: World = field(default_factory=World)
+    policy: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields of the policy's spec that differ from the shop's own."""
+    replicas: int = REPLICAS
+    seed: int = 1
+    limits: Limits = Limits()
+
+
+class Scenario:
+    """One shop on one simulated cluster, with the controller."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.clock = SimClock()
+        self._made: list[SimShop] = []
+        self.cluster = simulated_cluster(self.clock, self._make_shop, seed=setting.seed)
+        self.cluster.install(crds())
+        self.admin = Client(self.cluster.transport(User("admin", ("system:masters",))), clock=self.clock)
+        self.controller = build_controller(self.cluster, self.clock, self.shop, setting)
+        self._set_up()
+
+    @property
+    def shop(self) -> SimShop:
+        return self._made[0]
+
+    def _make_shop(self, store: Any, timers: Any) -> SimShop:
+        self._made.append(SimShop(store, timers, self.setting.world, seed=self.setting.seed))
+        return self._made[0]
+
+    def _set_up(self) -> None:
+        setting = self.setting
+        objects: list[tuple[Resource, dict[str, Any]]] = [
+            (NAMESPACES, manifests.namespace()),
+            (SERVICES, manifests.service()),
+            (DEPLOYMENTS, manifests.deployment(setting.replicas, PORT)),
+            (HTTPROUTES, manifests.route()),
+        ]
+        for resource, obj in objects:
+            self.admin.create(resource, obj, intent=Intent.NEUTRAL)
+        self.run_for(SETTLE_SECONDS)
+        self.admin.create(CANARYPOLICIES, manifests.policy(setting.policy), intent=Intent.NEUTRAL)
+        self.run_for(SETTLE_SECONDS)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def run_for(self, seconds: float) -> None:
+        """Let simulated time pass."""
+        self.run_until(lambda: False, seconds)
+
+    def run_until(self, done: Callable[[], bool], limit_seconds: float) -> bool:
+        """Let time pass until something holds; False where the limit came first."""
+        end = self.clock.monotonic() + limit_seconds
+        while not done():
+            now = self.clock.monotonic()
+            if now >= end:
+                return False
+            self.cluster.step()
+            self.controller.step()
+            self.clock.run_until(min(end, self._next(now)))
+        return True
+
+    def _next(self, now: float) -> float:
+        """Return the next moment at which something is due: a timer, a look, or a quarter of a second on."""
+        moments = [self.clock.next_due(), self.controller.queue.next_due()]
+        due = min((moment for moment in moments if moment is not None), default=now + STEP_SECONDS)
+        return min(max(due, now + 1e-6), now + STEP_SECONDS)
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def push(self, env: Mapping[str, str] | None = None, version: str = manifests.NEW) -> None:
+        """Change the Deployment as a team would."""
+        ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
+        self.admin.merge_patch(ref, manifests.change(version, PORT, env or {}), intent=Intent.NEUTRAL)
+
+    def latest_run(self) -> Run | None:
+        """Return the newest run."""
+        stored = self.admin.list(CANARYRUNS, manifests.NAMESPACE)
+        runs = [run_of(each, self.setting.limits) for each in stored]
+        known = [run for run in runs if run.status.started_at is not None]
+        return max(known, key=lambda run: run.status.started_at or self.clock.now(), default=None)
+
+    def finished(self) -> bool:
+        run = self.latest_run()
+        return run is not None and run.status.phase.final
+
+
+def build_controller(cluster: Cluster, clock: SimClock, source: Source, setting: Setting) -> Controller:
+    """Wire the controller to an embedded cluster, as `operator/run.py` wires it to a real one."""
+    transport = cluster.transport(User(CONTROLLER), follow=False)
+    fence: Fence = Alone()
+    client = Client(transport, fence=fence, clock=clock)
+    hands = Hands(
+        client=client,
+        router=HTTPRouteRouter(client),
+        brake=RouteBrake(client),
+        sources=OneSource(source),
+        fence=fence,
+        clock=clock,
+        limits=setting.limits,
+    )
+    teller = Teller(hands, Couriers({}), lambda _: [], place=Place("lab"))
+    return Controller(hands, teller)

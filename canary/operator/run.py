@@ -1,0 +1,211 @@
+"""Wiring: the controller process, put together by hand in one visible place, and ended in order.
+
+`main` is `canary run`. Nothing here decides anything; what is built here, and nothing else, can touch the cluster.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from canary import __version__
+from canary.alerts.sink import Couriers, SinkConfig
+from canary.alerts.sinks import open_sinks, subscriptions
+from canary.api.policy import CanaryPolicySpec
+from canary.clock import Clock, WallClock
+from canary.core.page_texts import Place
+from canary.errors import CanaryError, RefusedError
+from canary.kube import http_transport
+from canary.kube.client import Client
+from canary.kube.lease import ELECTION_LEASE, HEARTBEAT_LEASE, Elector, Heartbeat, new_identity
+from canary.kube.resources import LEASES
+from canary.metrics.scrape import Limits as ScrapeLimits
+from canary.metrics.scrape import ScrapeSource
+from canary.metrics.source import Source
+from canary.operator.controller import Controller
+from canary.operator.hands import Hands
+from canary.operator.logs import configure_logs
+from canary.operator.observe import Observer
+from canary.operator.probes import Check, Probes
+from canary.operator.schedule import BackgroundSchedule
+from canary.operator.telemetry import Telemetry
+from canary.operator.tell import Teller
+from canary.settings import RunOptions, SinkAddress
+from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+
+logger = logging.getLogger(__name__)
+HEARTBEAT_SECONDS = 5.0
+ELECTOR_LIMITS = http_transport.Limits(connect_seconds=1.0, read_seconds=2.0)
+
+
+class PolicySources:
+    """The pods themselves, or a Prometheus that the settings allow; each is opened once."""
+
+    def __init__(self, scrape: Source, allowed: tuple[str, ...], clock: Clock) -> None:
+        self._scrape = scrape
+        self._allowed = allowed
+        self._clock = clock
+        self._opened: dict[str, Source] = {}
+        self._lock = threading.Lock()
+
+    def of(self, policy: CanaryPolicySpec) -> Source:
+        """Return the policy's source. Raise RefusedError for a Prometheus that the settings do not name."""
+        wanted = policy.source.prometheus
+        if policy.source.scrape is not None or wanted is None:
+            return self._scrape
+        if wanted.address not in self._allowed:
+            known = ", ".join(self._allowed) or "none"
+            raise RefusedError(f"{wanted.address} is not an allowed Prometheus (--prometheus: {known})")
+        with self._lock:
+            if wanted.address not in self._opened:
+                self._opened[wanted.address] = open_prometheus(wanted.address, self._clock)
+            return self._opened[wanted.address]
+
+    def close(self) -> None:
+        for source in (self._scrape, *self._opened.values()):
+            source.close()
+
+
+def open_prometheus(address: str, clock: Clock) -> Source:
+    """Open a Prometheus; imported only where a policy uses one, for its client is heavy."""
+    from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
+
+    return PrometheusSource(PrometheusSettings(address), clock)
+
+
+def main(options: RunOptions) -> int:
+    """Run the controller until SIGTERM or SIGINT; return the exit code of the process."""
+    configure_logs(sys.stderr, logging.getLevelNamesMapping()[options.log_level.upper()])
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with running(options, WallClock()) as (host, port):
+        logger.info("serving /metrics, /healthz and /readyz on http://%s:%d", host, port)
+        print_address(host, port)
+        stopping.wait()
+    return 0
+
+
+def print_address(host: str, port: int) -> None:
+    """Say where telemetry is, as one line of JSON on stdout: whoever asked for port 0 needs it."""
+    sys.stdout.write(f'{{"telemetry": "http://{host}:{port}"}}\n')
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """The parts of one controller, built and not yet started."""
+
+    controller: Controller
+    elector: Elector
+    heartbeat: Heartbeat
+    telemetry: Telemetry
+    schedule: BackgroundSchedule
+
+
+@contextmanager
+def running(options: RunOptions, clock: Clock) -> Iterator[tuple[str, int]]:
+    """Build, start, yield the telemetry's address, and end everything in order."""
+    with ExitStack() as ending:
+        wired = wire(options, clock, ending)
+        host, port = options.telemetry.rsplit(":", 1)
+        probes = Probes((host, int(port)), _checks(wired), wired.telemetry.exposition)
+        ending.callback(probes.stop)
+        ending.callback(wired.elector.stop)
+        ending.callback(wired.controller.stop)
+        ending.callback(wired.schedule.stop)
+        probes.start()
+        wired.elector.start()
+        half = max(1, options.workers // 2)
+        wired.controller.start(wired.schedule, quick=half, slow=max(1, options.workers - half))
+        wired.schedule.every(HEARTBEAT_SECONDS, lambda: _beat(wired, clock), "heartbeat")
+        wired.schedule.start()
+        yield probes.address
+
+
+def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
+    """Put the parts together; what must be closed is left with `ending`."""
+    telemetry = Telemetry(clock, __version__, "")
+    transport, calm = _transport(options, None), _transport(options, ELECTOR_LIMITS)
+    ending.callback(transport.close)
+    ending.callback(calm.close)
+    identity = options.identity or new_identity(socket.gethostname())
+    namespace = options.controller_namespace
+    elector = Elector(Client(calm, clock=clock), LEASES.at(namespace, ELECTION_LEASE), identity, clock=clock)
+    client = Client(transport, fence=elector, clock=clock, observe=telemetry.kube_called)
+    heartbeat = Heartbeat(client, LEASES.at(namespace, HEARTBEAT_LEASE), identity, clock=clock)
+    scrape = ScrapeSource(clock, ScrapeLimits(concurrency=options.scrape_workers))
+    sources = PolicySources(scrape, options.prometheus, clock)
+    ending.callback(sources.close)
+    hands = Hands(
+        client=client,
+        router=HTTPRouteRouter(client),
+        brake=RouteBrake(client),
+        sources=sources,
+        fence=elector,
+        clock=clock,
+    )
+    teller = _teller(options, hands, ending)
+    only = options.namespaces[0] if options.namespaces else None
+    controller = Controller(hands, teller, watcher=Observer(telemetry, clock), namespace=only)
+    telemetry.watch_leader(elector.leads)
+    telemetry.watch_queue(controller.queue)
+    telemetry.watch_caches(controller.reflectors)
+    return Wired(controller, elector, heartbeat, telemetry, BackgroundSchedule(clock, telemetry.job_troubled))
+
+
+def _transport(options: RunOptions, limits: http_transport.Limits | None) -> http_transport.HttpTransport:
+    if not options.kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return http_transport.in_cluster(limits)
+    return http_transport.from_kubeconfig(options.kubeconfig or None, options.context or None, limits)
+
+
+def _teller(options: RunOptions, hands: Hands, ending: ExitStack) -> Teller:
+    configs = [_config(each, "webhook") for each in options.webhooks]
+    configs += _alertmanagers(options.alertmanagers)
+    sinks = open_sinks(configs, hands.clock)
+    couriers = Couriers(sinks)
+    ending.callback(couriers.close)
+    place = Place(options.cluster or "cluster")
+    return Teller(hands, couriers, lambda names: subscriptions(sinks, configs, names), place=place)
+
+
+def _config(sink: SinkAddress, kind: str) -> SinkConfig:
+    key = Path(f"/etc/canary/sinks/{sink.name}.key")
+    return SinkConfig(sink.name, kind, (sink.url,), secret_file=key if key.exists() else None)
+
+
+def _alertmanagers(addresses: tuple[SinkAddress, ...]) -> list[SinkConfig]:
+    """One sink for each name; the same name given several times names the replicas of one Alertmanager."""
+    urls: dict[str, tuple[str, ...]] = {}
+    for each in addresses:
+        urls[each.name] = (*urls.get(each.name, ()), each.url)
+    return [SinkConfig(name, "alertmanager", replicas) for name, replicas in urls.items()]
+
+
+def _checks(wired: Wired) -> dict[str, Check]:
+    def ready() -> str:
+        return "" if wired.controller.synced else "the caches have not been filled yet"
+
+    def alive() -> str:
+        return wired.controller.stuck()
+
+    return {"/healthz": alive, "/readyz": ready}
+
+
+def _beat(wired: Wired, clock: Clock) -> None:
+    """Renew the heartbeat, only while this process leads and its workers get their looks done."""
+    if not wired.elector.leads() or wired.controller.stuck():
+        return
+    try:
+        wired.heartbeat.beat()
+    except CanaryError as error:
+        logger.warning("the heartbeat was not written: %s", error)
+        return
+    wired.telemetry.heartbeat(clock.now())
