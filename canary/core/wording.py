@@ -19,12 +19,13 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 def plain(text: object, longest: int = MAX_PLAIN) -> str:
     """Return one harmless line: every control, format or separator character is a space, the end is cut with `~`."""
     raw = text if isinstance(text, str) else ""
-    shown = "".join(" " if _is_hostile(character) else character for character in raw[: 2 * longest])
+    shown = "".join(" " if is_hostile(character) else character for character in raw[: 2 * longest])
     line = " ".join(shown.split())
     return line if len(line) <= longest else line[: max(0, longest - 1)] + "~"
 
 
-def _is_hostile(character: str) -> bool:
+def is_hostile(character: str) -> bool:
+    """Tell whether a character could steer a terminal or hide text."""
     # Cc: escapes and newlines, Cf: direction overrides, Cs/Co/Cn: surrogates and private use, Zl/Zp: line separators
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 

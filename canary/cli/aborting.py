@@ -1,0 +1,220 @@
+"""`canary abort`: all traffic back to the old version, whatever else is down.
+
+The controller is asked first. If its heartbeat is stale, or the routes are not at 0 within a few seconds, or nothing of
+ours can be read at all, this takes the side out of the routes itself. `--now` does so before anything else. No prompt,
+no reason, no approval; a second abort is as good as the first.
+"""
+
+import time
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+
+from canary.api.reasons import Phase, Verb
+from canary.cli.arguments import access_of, add_access, add_output, add_target
+from canary.cli.brakes import Grip, grip_of_routes, grip_of_run, pull, shares
+from canary.cli.documents import schema_name
+from canary.cli.exits import Exit
+from canary.cli.requests import Asking, answer_of, create
+from canary.cli.session import Session
+from canary.cli.targets import find, parse_target
+from canary.cli.terminal import Terminal
+from canary.core.explain import HEARTBEAT_STALE_SECONDS
+from canary.core.stored import StoredRun
+from canary.core.wording import duration
+from canary.errors import CanaryError, RefusedError, UnavailableError
+
+PATIENCE_SECONDS = 3.0
+POLL_SECONDS = 0.15
+AMBIGUOUS, UNREACHABLE, NOT_LOGGED_IN = "CAN-2001", "CAN-1001", "CAN-1202"
+AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose traffic goes back. Without a run only the routes are known."""
+
+    namespace: str
+    workload: str
+    run: StoredRun | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done, and by whom."""
+
+    request: str
+    by: str  # controller, or this command
+    message: str
+    seconds: float
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument("--now", action="store_true", help="write the route first, then tell the controller")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_output(parser, ("table", "json", "yaml", "name"))
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    started = time.monotonic()
+    session = Session(access_of(given), terminal)
+    subject = _subject(session, given.target)
+    if subject.run is not None and subject.run.final and not subject.run.exposed:
+        return _already_over(subject.run, terminal)
+    grip = _grip(session, subject)
+    if given.dry_run:
+        terminal.note(_plan(subject, grip))
+        return Exit.DONE
+    outcome = (
+        _now(session, subject, grip, given.reason)
+        if given.now
+        else _ask(session, subject, grip, given.reason)
+    )
+    _report(subject, outcome, time.monotonic() - started, given.output, terminal)
+    return Exit.DONE
+
+
+def _subject(session: Session, target: str) -> Subject:
+    """Find the run; where it cannot be read, go on with the name alone."""
+    try:
+        found = find(session, target)
+    except CanaryError as error:
+        if error.code in (AMBIGUOUS, UNREACHABLE, NOT_LOGGED_IN):
+            raise
+        session.terminal.note(f"no run can be read ({error}); looking at the routes")
+        asked = parse_target(target)
+        return Subject(asked.namespace or session.namespace, asked.name, None)
+    return Subject(found.namespace, found.workload, found.run)
+
+
+def _already_over(run: StoredRun, terminal: Terminal) -> Exit:
+    if run.phase == Phase.SUPERSEDED:
+        text = (
+            f"superseded: {run.message}; nothing to abort. `canary status {run.workload}` shows the new run"
+        )
+        raise RefusedError(text, code="CAN-5001")
+    if run.phase == Phase.PROMOTED:
+        text = f"{run.new} was promoted and serves 100 %; nothing to abort. To go back, apply the old manifest again"
+        raise RefusedError(text, code="CAN-5004")
+    terminal.lines([f"nothing left to abort: the run is {run.phase}, {run.old} serves 100 %"])
+    return Exit.DONE
+
+
+def _grip(session: Session, subject: Subject) -> Grip | None:
+    run = subject.run
+    if run is not None and run.phase in AFTER_COMMIT:
+        return None
+    by_status = grip_of_run(run) if run is not None else None
+    return by_status or grip_of_routes(
+        session, subject.namespace, run.service if run is not None else subject.workload
+    )
+
+
+def _plan(subject: Subject, grip: Grip | None) -> str:
+    if grip is None or not grip.places:
+        return f"would ask the controller to end the run of {subject.workload}; no route names its side"
+    routes = ", ".join(name for _, name in grip.routes)
+    return f"would take {grip.side} out of {routes} in {grip.namespace}: all traffic to {grip.stable}"
+
+
+def _now(session: Session, subject: Subject, grip: Grip | None, reason: str) -> Outcome:
+    """The route first; the controller hears of it afterwards, so that it ends the run."""
+    started = time.monotonic()
+    if grip is None or not grip.places:
+        return _ask(session, subject, grip, reason)
+    pull(session, grip)
+    seconds = time.monotonic() - started
+    name = _request(session, subject, reason)
+    return Outcome(name, "this command", _gone(grip), seconds)
+
+
+def _ask(session: Session, subject: Subject, grip: Grip | None, reason: str) -> Outcome:
+    """The controller first, and the brake where it does not act."""
+    started = time.monotonic()
+    heartbeat = session.heartbeat_seconds()
+    stale = heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS
+    name = _request(session, subject, reason)
+    if grip is None or not grip.places:
+        return _ask_only(session, subject, name, started)
+    why = f"no controller for {duration(heartbeat)}" if stale else "the run could not be written"
+    if name and not stale:
+        if _seen_at_zero(session, grip, name, started):
+            return Outcome(name, "controller", _gone(grip), time.monotonic() - started)
+        why = f"the controller did not act within {PATIENCE_SECONDS:.0f} s"
+    session.terminal.note(f"{why}: taking the side out of the route from here")
+    pull(session, grip)
+    return Outcome(name, "this command", _gone(grip), time.monotonic() - started)
+
+
+def _request(session: Session, subject: Subject, reason: str) -> str:
+    """Create the request; an abort goes on without it."""
+    if subject.run is None:
+        return ""
+    try:
+        return create(session, Asking(Verb.ABORT, subject.run, reason))
+    except CanaryError as error:
+        session.terminal.note(f"the controller could not be asked: {error}")
+        return ""
+
+
+def _seen_at_zero(session: Session, grip: Grip, name: str, started: float) -> bool:
+    """Wait until the controller answered and no route gives the side any weight."""
+    answered = False
+    while time.monotonic() - started < PATIENCE_SECONDS:
+        answered = answered or bool(answer_of(session, grip.namespace, name).outcome)
+        if answered and not shares(session, grip):
+            return True
+        time.sleep(POLL_SECONDS)
+    return not shares(session, grip)
+
+
+def _ask_only(session: Session, subject: Subject, name: str, started: float) -> Outcome:
+    """Nothing has traffic, or only the controller can take it back: the answer is all there is to wait for."""
+    run = subject.run
+    if run is None or not name:
+        raise RefusedError(
+            f"no route of {subject.namespace} leads to a side of {subject.workload or 'anything'}: nothing to abort. "
+            "`canary list -A` shows all runs",
+            code="CAN-5002",
+        )
+    while time.monotonic() - started < PATIENCE_SECONDS:
+        answer = answer_of(session, subject.namespace, name)
+        if answer.outcome:
+            return Outcome(name, "controller", answer.message, time.monotonic() - started)
+        time.sleep(POLL_SECONDS)
+    if run.phase in AFTER_COMMIT:
+        text = "the commit has begun, and only a controller can take it back now; none answers. The request stands. "
+        raise UnavailableError(text + "To go back by hand, apply the old manifest again", code="CAN-5003")
+    text = f"no controller answers; {run.old} serves 100 %, {run.new} has no traffic. The request stands"
+    return Outcome(name, "nobody yet", text, time.monotonic() - started)
+
+
+def _gone(grip: Grip) -> str:
+    routes = ", ".join(name for _, name in grip.routes)
+    return f"all traffic goes to {grip.stable}; {grip.side} has none in {routes}"
+
+
+def _report(subject: Subject, outcome: Outcome, seconds: float, form: str, terminal: Terminal) -> None:
+    document = {
+        "schema": schema_name("abort"),
+        "namespace": subject.namespace,
+        "workload": subject.workload,
+        "run": subject.run.name if subject.run is not None else "",
+        "request": outcome.request,
+        "by": outcome.by,
+        "message": outcome.message,
+        "seconds": round(seconds, 3),
+    }
+    match form:
+        case "json":
+            terminal.json(document)
+        case "yaml":
+            terminal.yaml(document)
+        case "name":
+            terminal.lines(
+                [f"canaryrequest.canary-controller.io/{outcome.request}"] if outcome.request else []
+            )
+        case _:
+            terminal.lines([f"aborted by {outcome.by} in {duration(seconds)}: {outcome.message}"])

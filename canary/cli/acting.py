@@ -1,0 +1,180 @@
+"""promote, hold, resume, approve, reject, retry: each creates one CanaryRequest, after saying what it does to traffic.
+
+What may raise exposure needs a reason and a yes; what cannot is asked for at once. The controller decides: no word of a
+person overrules evidence, and its answer is printed as it stands.
+"""
+
+import textwrap
+from argparse import ArgumentParser, Namespace
+
+from canary.api.reasons import Phase, Verb
+from canary.cli.arguments import access_of, add_access, add_output, add_target, percentage
+from canary.cli.documents import schema_name
+from canary.cli.exits import Exit
+from canary.cli.requests import Answer, Asking, create, wait_for_answer
+from canary.cli.session import Session
+from canary.cli.targets import find
+from canary.cli.terminal import Terminal
+from canary.core.explain import HEARTBEAT_STALE_SECONDS, change_words
+from canary.core.stored import StoredRun
+from canary.core.wording import duration, share
+from canary.errors import RefusedError, UnavailableError
+
+MIN_REVIEW_REASON = 20  # characters: an approval says what was read
+LOWERING = frozenset({Verb.HOLD, Verb.REJECT})  # cannot raise exposure: no question is asked
+REVIEWS = frozenset({Verb.APPROVE, Verb.REJECT})
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    if verb == Verb.PROMOTE:
+        parser.add_argument(
+            "--to", type=percentage, metavar="PERCENT", help="go to this share and no further"
+        )
+    if verb == Verb.APPROVE:
+        parser.add_argument(
+            "--accept",
+            action="append",
+            default=[],
+            metavar="FINDING",
+            help="finding of a known failure pattern",
+        )
+    if Verb(verb) not in LOWERING:
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_output(parser, ("table", "json", "yaml", "name"))
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    session = Session(access_of(given), terminal)
+    asking = _asking(session, Verb(verb), given)
+    for line in preview(asking):
+        terminal.note(line)
+    create(session, asking, dry_run=True)
+    if given.dry_run:
+        terminal.note("dry run: nothing was asked for")
+        return Exit.DONE
+    if asking.verb not in LOWERING and not given.yes and not terminal.ask("Continue?"):
+        terminal.note("nothing was asked for")
+        return Exit.USAGE
+    name = create(session, asking)
+    answer = wait_for_answer(session, asking.run.namespace, name)
+    if not answer.outcome:
+        raise _unanswered(session, asking, name)
+    if not answer.done:
+        raise RefusedError(_refusal(asking.verb, answer.message), code="CAN-2201")
+    _report(asking, answer, given.output, terminal)
+    return Exit.DONE
+
+
+def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
+    found = find(session, given.target)
+    run = found.run
+    if run is None:
+        text = f"no change of {found.namespace}/{found.workload} is held or under way; nothing to {verb}"
+        raise RefusedError(text, code="CAN-5002")
+    _check_state(verb, run)
+    _check_reason(verb, given.reason.strip())
+    extra = {"to": given.to} if verb is Verb.PROMOTE and given.to else {}
+    if verb in REVIEWS:
+        extra["digest"] = run.text("spec", "digest")
+    if verb is Verb.APPROVE and given.accept:
+        extra["accepts"] = given.accept
+    return Asking(verb, run, given.reason.strip(), extra)
+
+
+def _check_state(verb: Verb, run: StoredRun) -> None:
+    where = f"`canary status {run.namespace}/{run.workload}`"
+    if verb is Verb.RETRY:
+        if run.phase == Phase.PROMOTED:
+            raise RefusedError(f"{run.new} was promoted; nothing to retry. See {where}", code="CAN-5002")
+        if not run.final:
+            raise RefusedError(
+                f"the run is {run.phase}: retry is for one that is over. See {where}", code="CAN-5002"
+            )
+        return
+    if run.final:
+        text = f"the run is {run.phase}; nothing to {verb}. {where} shows it"
+        raise RefusedError(text, code="CAN-5001" if run.phase == Phase.SUPERSEDED else "CAN-5002")
+
+
+def _check_reason(verb: Verb, reason: str) -> None:
+    if verb in REVIEWS and len(reason) < MIN_REVIEW_REASON:
+        text = f"say in {MIN_REVIEW_REASON} characters or more what you read and why: --reason TEXT"
+        raise RefusedError(text, code="CAN-2102")
+    if verb is not Verb.HOLD and not reason:
+        raise RefusedError(f"say why you {verb}: --reason TEXT. It stands in the record", code="CAN-2102")
+
+
+def preview(asking: Asking) -> list[str]:
+    """Return what is asked, of whose change, and what it does to traffic."""
+    run, verb = asking.run, asking.verb
+    lines = [f"{run.workload} {run.new} ({change_words(run)})  {run.namespace}, run {run.name}, {run.phase}"]
+    if verb in REVIEWS:
+        for name, field in (("what", "what"), ("why", "why"), ("rollback", "rollbackPlan")):
+            text = run.text("spec", "change", field) or "not said"
+            lines += textwrap.wrap(f"{name}: {text}", 79, subsequent_indent="  ", max_lines=6)
+    if verb is Verb.APPROVE and run.approvals_wanted:
+        lines.append(f"approvals {run.approvals}/{run.approvals_wanted}, and yours")
+    return [*lines, f"effect: {_effect(asking)}"]
+
+
+def _effect(asking: Asking) -> str:
+    run = asking.run
+    match asking.verb:
+        case Verb.HOLD:
+            return f"stays at {share(run.asked_ppm)}; the evidence is watched on, and may still roll back"
+        case Verb.REJECT:
+            return f"the run ends; {run.old} serves 100 %"
+        case Verb.RETRY:
+            return f"{run.new} is tried again from no traffic on, with fresh evidence; approvals are void"
+        case Verb.RESUME if run.phase == Phase.PAUSED:
+            return f"{run.new} starts over at {_step_share(run, 0)} once its gates are open"
+        case Verb.PROMOTE if asking.extra.get("to"):
+            return f"{run.new} may go on to {asking.extra['to']}, each step by its evidence, and no further"
+        case _:
+            now = share(run.asked_ppm)
+            return f"{now} now; {_step_share(run, run.begun)} of traffic goes to {run.new} once its evidence suffices"
+
+
+def _step_share(run: StoredRun, index: int) -> str:
+    if not run.steps:
+        return "the first step"
+    return share(run.steps[min(index, len(run.steps) - 1)].weight_ppm)
+
+
+def _refusal(verb: Verb, message: str) -> str:
+    said = message or "no reason was given"
+    return said if said.startswith(f"{verb} refused") else f"{verb} refused: {said}"
+
+
+def _unanswered(session: Session, asking: Asking, name: str) -> UnavailableError:
+    heartbeat = session.heartbeat_seconds()
+    stands = f"The request {name} stands and is answered as soon as one is back"
+    if heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS:
+        return UnavailableError(f"no controller for {duration(heartbeat)}. {stands}", code="CAN-3001")
+    text = f"no controller answered within 5 s. {stands}. Check: `canary status {asking.run.workload}`"
+    return UnavailableError(text, code="CAN-3002")
+
+
+def _report(asking: Asking, answer: Answer, form: str, terminal: Terminal) -> None:
+    document = {
+        "schema": schema_name("request"),
+        "request": answer.request,
+        "namespace": asking.run.namespace,
+        "run": asking.run.name,
+        "verb": asking.verb.value,
+        "outcome": answer.outcome,
+        "message": answer.message,
+    }
+    match form:
+        case "json":
+            terminal.json(document)
+        case "yaml":
+            terminal.yaml(document)
+        case "name":
+            terminal.lines([f"canaryrequest.canary-controller.io/{answer.request}"])
+        case _:
+            terminal.lines([f"{asking.verb}: {answer.message}"])

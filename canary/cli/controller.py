@@ -1,0 +1,108 @@
+"""`canary run`: the controller's flags into one frozen value; `operator.run` does the rest."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from urllib.parse import urlsplit
+
+from canary.cli.arguments import counting
+from canary.cli.exits import Exit
+from canary.cli.terminal import Terminal
+from canary.settings import RunOptions, SinkAddress
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    own = RunOptions()
+    cluster = parser.add_argument_group("cluster")
+    cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="absent: the pod's own account")
+    cluster.add_argument("--context", default="", metavar="NAME")
+    cluster.add_argument(
+        "-n",
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="watch this one; repeat; absent: all",
+    )
+    cluster.add_argument(
+        "--controller-namespace",
+        default=own.controller_namespace,
+        metavar="NAME",
+        help="where the leases are",
+    )
+    cluster.add_argument(
+        "--cluster", default="", metavar="NAME", help="what people call the cluster, in pages"
+    )
+    cluster.add_argument(
+        "--identity", default="", metavar="NAME", help="name in the lease; absent: host and chance"
+    )
+    telling = parser.add_argument_group("telling people")
+    telling.add_argument(
+        "--webhook",
+        action="append",
+        type=sink,
+        default=[],
+        metavar="NAME=URL",
+        help="CloudEvents; repeat for more",
+    )
+    telling.add_argument(
+        "--alertmanager",
+        action="append",
+        type=sink,
+        default=[],
+        metavar="NAME=URL",
+        help="v2; repeat for replicas",
+    )
+    telling.add_argument(
+        "--telemetry", default=own.telemetry, metavar="HOST:PORT", help="/metrics, /healthz, /readyz"
+    )
+    telling.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=own.log_level)
+    reading = parser.add_argument_group("reading and working")
+    reading.add_argument(
+        "--prometheus",
+        action="append",
+        type=address,
+        default=[],
+        metavar="URL",
+        help="that policies may name; repeat",
+    )
+    reading.add_argument("--workers", type=counting, default=own.workers, metavar="N", help="looks at once")
+    reading.add_argument("--scrape-workers", type=counting, default=own.scrape_workers, metavar="N")
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    from canary.operator import run as controller
+
+    return Exit(controller.main(run_options(given)))
+
+
+def run_options(given: Namespace) -> RunOptions:
+    return RunOptions(
+        kubeconfig=given.kubeconfig,
+        context=given.context,
+        namespaces=tuple(given.namespace),
+        controller_namespace=given.controller_namespace,
+        cluster=given.cluster,
+        identity=given.identity,
+        telemetry=given.telemetry,
+        webhooks=tuple(given.webhook),
+        alertmanagers=tuple(given.alertmanager),
+        prometheus=tuple(given.prometheus),
+        workers=given.workers,
+        scrape_workers=given.scrape_workers,
+        log_level=given.log_level,
+    )
+
+
+def sink(text: str) -> SinkAddress:
+    """Read NAME=URL."""
+    name, equals, url = text.partition("=")
+    if not equals or not name:
+        raise ArgumentTypeError(f"{text!r} is not NAME=URL; write for example pager=https://example.org/hook")
+    return SinkAddress(name, address(url))
+
+
+def address(text: str) -> str:
+    """Read an http or https URL."""
+    split = urlsplit(text)
+    if split.scheme not in ("http", "https") or not split.hostname:
+        raise ArgumentTypeError(f"{text!r} is no http or https URL")
+    return text.rstrip("/")

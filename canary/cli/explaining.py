@@ -1,0 +1,172 @@
+"""`canary explain`: a verdict as arithmetic, and on request computed again.
+
+`--recompute` reads the detector's memory in the run's record and judges it anew, with the pinned policy: the verdict,
+the evidence and the limit must come out equal. The samples themselves are not in the record; with `--samples FILE`
+(the lines that `canary judge` reads) everything from the counts on is computed again.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canary.cli.arguments import access_of, add_access, add_output, add_target, positive
+from canary.cli.documents import schema_name, verdict_document
+from canary.cli.exits import Exit
+from canary.cli.session import Session
+from canary.cli.targets import find
+from canary.cli.terminal import Terminal
+from canary.core.arithmetic import explanation, timeline
+from canary.core.stored import StoredRun
+from canary.core.wording import power
+from canary.errors import RefusedError
+
+if TYPE_CHECKING:  # the detector and the models are imported only where something is recomputed
+    from canary.core.detect.family import Settings
+
+LN10 = 2.302585092994046
+TOLERANCE = 1e-4  # the record keeps six digits of a power of ten
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument(
+        "--metric", default="", metavar="NAME", help="another monitor than the one with most evidence"
+    )
+    parser.add_argument("--timeline", action="store_true", help="what happened when")
+    parser.add_argument("--recompute", action="store_true", help="judge the record anew and compare")
+    parser.add_argument(
+        "--samples", default="", metavar="FILE", help="recompute from these samples (see `canary judge`)"
+    )
+    parser.add_argument(
+        "--at", type=positive, metavar="SECONDS", help="with --samples: the verdict at this time"
+    )
+    add_output(parser, ("table", "json", "yaml"))
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    session = Session(access_of(given), terminal)
+    found = find(session, given.target)
+    if found.run is None:
+        raise RefusedError(
+            f"{found.namespace}/{found.workload} has had no run; nothing to explain", code="CAN-5002"
+        )
+    run = found.run
+    _check_metric(run, given.metric)
+    recomputed = _recompute(run, given) if given.recompute or given.samples else None
+    if given.output != "table":
+        document = {"schema": schema_name("explain"), "verdict": verdict_document(run)}
+        document |= {"timeline": [_entry(entry) for entry in run.timeline], "recomputed": recomputed}
+        (terminal.json if given.output == "json" else terminal.yaml)(document)
+    else:
+        terminal.lines(explanation(run, given.metric))
+        terminal.lines(["", *timeline(run)] if given.timeline else [])
+        terminal.lines(["", *_comparison(recomputed)] if recomputed is not None else [])
+    return Exit.FAILED if recomputed is not None and not recomputed["equal"] else Exit.DONE
+
+
+def _check_metric(run: StoredRun, metric: str) -> None:
+    names = [effect.name for effect in run.measured]
+    if metric and metric not in names:
+        raise RefusedError(
+            f"no monitor {metric!r} in this run; it has: {', '.join(names) or 'none yet'}", code="CAN-2004"
+        )
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    return {
+        "at": entry.at.isoformat() if entry.at else None,
+        "phase": entry.phase,
+        "reason": entry.reason,
+        "message": entry.message,
+        "weightPpm": entry.weight_ppm,
+        "by": entry.by,
+    }
+
+
+def _recompute(run: StoredRun, given: Namespace) -> dict[str, Any]:
+    """Return what the record says, what comes out of it now, and whether they agree."""
+    computed = _from_samples(run, given) if given.samples else _from_memory(run)
+    recorded = {
+        "verdict": run.text("status", "analysis", "verdict"),
+        "evidenceLog10": run.figure("evidenceLog10"),
+        "limitLog10": run.figure("limitLog10"),
+    }
+    equal = all(_same(recorded[name], computed[name]) for name in recorded)
+    return {"equal": equal, "recorded": recorded, "computed": computed}
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= TOLERANCE * max(1.0, abs(one))
+    return one == other
+
+
+def _settings(run: StoredRun) -> "Settings":
+    from canary.api.read import Reading, parse_run
+    from canary.core.detect.family import MonitorName
+    from canary.core.plan import settings_of
+
+    spec = parse_run(run.raw, Reading.LENIENT)
+    stored = run.raw.get("status", {}).get("analysis", {}).get("phi") or {}
+    phi = {name: float(value) for name, value in stored.items() if value}
+    site = any(effect.name == MonitorName.SITE for effect in run.measured)
+    return settings_of(spec.policy, spec.steps, phi, site=site)
+
+
+def _from_memory(run: StoredRun) -> dict[str, Any]:
+    from canary.core.detect.family import judge, load
+
+    state_text = run.raw.get("status", {}).get("analysis", {}).get("state")
+    if not state_text:
+        raise RefusedError(
+            "the record holds no detector memory: nothing had been judged yet", code="CAN-5006"
+        )
+    try:
+        state = load(state_text)
+    except ValueError as error:
+        raise RefusedError(
+            f"the detector's memory in the record cannot be read: {error}", code="CAN-5006"
+        ) from error
+    step = run.begun
+    following = run.steps[step].weight_ppm if step < len(run.steps) else None
+    judgement = judge(_settings(run), state, following)
+    return _computed(judgement.verdict.value, judgement.evidence_log, judgement.limit_log, judgement.message)
+
+
+def _from_samples(run: StoredRun, given: Namespace) -> dict[str, Any]:
+    import json
+
+    from canary.core.judge import verdicts
+
+    last: dict[str, Any] | None = None
+    try:
+        with Path(given.samples).open(encoding="utf-8") as lines:
+            for line in verdicts(_settings(run), lines):
+                entry = json.loads(line)
+                if given.at is not None and entry["t"] > given.at:
+                    break
+                last = entry
+    except OSError as error:
+        raise RefusedError(f"cannot read {given.samples}: {error.strerror}", code="CAN-2005") from error
+    if last is None:
+        raise RefusedError(f"{given.samples} holds no sample up to that time", code="CAN-2005")
+    return _computed(last["verdict"], last["evidence_log"], last["limit_log"], last["reason"])
+
+
+def _computed(verdict: str, evidence_log: float | None, limit_log: float, message: str) -> dict[str, Any]:
+    evidence = None if evidence_log is None or evidence_log == float("-inf") else evidence_log / LN10
+    return {"verdict": verdict, "evidenceLog10": evidence, "limitLog10": limit_log / LN10, "message": message}
+
+
+def _comparison(recomputed: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for label, name in (("Recorded", "recorded"), ("Recomputed", "computed")):
+        side = recomputed[name]
+        evidence, limit = power(side["evidenceLog10"]), power(side["limitLog10"])
+        lines.append(f"{label:<11}{side['verdict'] or 'no verdict'}, evidence {evidence}, limit {limit}")
+    lines.append(
+        f"{'':<11}{'equal' if recomputed['equal'] else 'NOT EQUAL: please report it with the record'}"
+    )
+    lines.append(f"{'':<11}The record keeps the detector's memory, not the samples: give them with --samples")
+    return lines

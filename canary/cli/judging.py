@@ -1,0 +1,80 @@
+"""`canary judge POLICY < samples.jsonl > verdicts.jsonl`: the judgement alone, offline and deterministic."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canary.cli.exits import Exit
+from canary.cli.terminal import Terminal
+from canary.errors import RefusedError
+
+if TYPE_CHECKING:  # the models are imported when there is something to judge
+    from canary.api.policy import CanaryPolicySpec
+
+MAX_POLICY_BYTES = 1024 * 1024
+FORMAT = """\
+One JSON object a line in, counts are increments since the previous line:
+  {"t": 12.0, "weight_ppm": 10000,
+   "canary":   {"orders": 3, "requests": 12, "errors": 0, "slow": 0},
+   "baseline": {"orders": 290, "requests": 1180, "errors": 2, "slow": 9},
+   "site": {"orders": 293, "expected": 300, "recent": 295}}
+Any count may be absent: missing, not zero. "extra": {name: n} may stand in both arms,
+"step": true marks a weight change, "phi": {"orders": 2.9} holds from its line on.
+One JSON object a line out: t, verdict, reason, evidence_log, limit_log, effect, lost."""
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    parser.epilog = FORMAT
+    parser.add_argument("policy", metavar="POLICY", help="a CanaryPolicy manifest")
+    parser.add_argument(
+        "samples", nargs="?", default="-", metavar="SAMPLES", help="JSON lines; absent: stdin"
+    )
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    from canary.api.read import parse_policy
+
+    policy = parse_policy(read_manifest(given.policy, "CanaryPolicy"))
+    if given.samples == "-":
+        return _judge(policy, sys.stdin, terminal)
+    try:
+        with Path(given.samples).open(encoding="utf-8") as lines:
+            return _judge(policy, lines, terminal)
+    except OSError as error:
+        raise RefusedError(f"cannot read {given.samples}: {error.strerror}", code="CAN-2005") from error
+
+
+def _judge(policy: "CanaryPolicySpec", lines: Iterable[str], terminal: Terminal) -> Exit:
+    from canary.api.reasons import Origin
+    from canary.core.judge import verdicts
+    from canary.core.plan import settings_of
+
+    rest = iter(lines)
+    first = next((line for line in rest if line.strip()), "")
+    # The monitors are fixed when a run starts: the site's is one of them only where there are forecasts.
+    settings = settings_of(policy, policy.resolved_steps(Origin.UNKNOWN), site='"site"' in first)
+    for verdict in verdicts(settings, chain([first], rest)):
+        print(verdict, file=terminal.out)
+    terminal.out.flush()
+    return Exit.DONE
+
+
+def read_manifest(path: str, kind: str) -> dict[str, Any]:
+    """Return the one object of a kind in a YAML file; raise RefusedError where there is none or several."""
+    import yaml
+
+    try:
+        text = sys.stdin.read(MAX_POLICY_BYTES) if path == "-" else Path(path).read_text(encoding="utf-8")
+        documents = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except OSError as error:
+        raise RefusedError(f"cannot read {path}: {error.strerror}", code="CAN-2005") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RefusedError(f"{path} is not YAML: {error}", code="CAN-4202") from error
+    found = [entry for entry in documents if isinstance(entry, dict) and entry.get("kind") == kind]
+    if len(found) != 1:
+        text = f"{path} holds {len(found)} objects of the kind {kind}, and one is needed"
+        raise RefusedError(text, code="CAN-4202")
+    return found[0]

@@ -1,0 +1,79 @@
+"""`canary list`: every protected workload in a row, and who needs a person below."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from canary.api.reasons import Origin, Phase
+from canary.cli import documents
+from canary.cli.arguments import access_of, add_access, add_output
+from canary.cli.exits import Exit
+from canary.cli.live import Picture, follow
+from canary.cli.session import Session
+from canary.cli.terminal import Terminal, aligned, markdown
+from canary.core.explain import Line
+from canary.core.overview import COLUMNS, IDLE, WIDE_COLUMNS, Row, footer, newest, rows
+from canary.core.stored import StoredRun
+
+FORMATS = ("table", "wide", "json", "yaml", "name", "md")
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="all namespaces")
+    parser.add_argument("-w", "--watch", action="store_true", help="keep the table up to date")
+    parser.add_argument(
+        "--history", action="store_true", help="finished runs, too, not only the newest of each workload"
+    )
+    phases = [*(phase.value for phase in Phase), IDLE]
+    parser.add_argument("--phase", choices=phases, metavar="PHASE", help=f"only these: {', '.join(phases)}")
+    parser.add_argument(
+        "--origin", choices=[origin.value for origin in Origin], help="only changes of this origin"
+    )
+    add_output(parser, FORMATS)
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    session = Session(access_of(given), terminal)
+    namespace = None if given.all_namespaces else session.namespace
+    if given.watch:
+        follow(session, namespace, lambda runs: _picture(session, runs, given))
+        return Exit.DONE
+    found = _rows(session, session.runs(namespace), given)
+    _show(found, given.output, terminal)
+    return Exit.DONE
+
+
+def _rows(session: Session, runs: Sequence[StoredRun], given: Namespace) -> list[Row]:
+    namespace = None if given.all_namespaces else session.namespace
+    policies = [] if given.watch else session.policies(namespace)
+    chosen = list(runs) if given.history else newest(runs)
+    found = rows(chosen, policies, session.now())
+    return [row for row in found if given.phase in (None, row.phase) and given.origin in (None, row.origin)]
+
+
+def _show(found: Sequence[Row], form: str, terminal: Terminal) -> None:
+    match form:
+        case "json":
+            terminal.json(documents.list_document(found))
+        case "yaml":
+            terminal.yaml(documents.list_document(found))
+        case "name":
+            terminal.lines(documents.names_of([row.run for row in found]))
+        case "md":
+            terminal.lines(markdown(COLUMNS, [row.cells(wide=False) for row in found]))
+        case _:
+            terminal.lines(_table(found, wide=form == "wide"))
+
+
+def _table(found: Sequence[Row], *, wide: bool) -> list[str]:
+    if not found:
+        return ["no workload is protected here. `canary list -A` shows all namespaces"]
+    header = WIDE_COLUMNS if wide else COLUMNS
+    return [*aligned(header, [row.cells(wide) for row in found]), footer(found)]
+
+
+def _picture(session: Session, runs: Sequence[StoredRun], given: Namespace) -> Picture:
+    found = _rows(session, runs, given)
+    table = _table(found, wide=given.output == "wide")
+    fixed = repr([(row.namespace, row.workload, row.run, row.phase, row.slice, row.verdict) for row in found])
+    return Picture([Line(text) for text in table], fixed)

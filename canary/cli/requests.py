@@ -1,0 +1,105 @@
+"""Ask the controller for something: one CanaryRequest, and its answer.
+
+Enters: a run and what is asked. Leaves: the request as created, then the answer within a few seconds. The API server
+writes or checks who asks; what we fill in is what it says of us. The name is chosen here, so that a repeated creation
+after a lost answer finds itself.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from canary.api.reasons import API_VERSION, Verb
+from canary.cli.session import Session
+from canary.core.stored import Raw, StoredRun, under
+from canary.core.wording import plain
+from canary.errors import CanaryError
+from canary.kube.client import AlreadyExistsError, Intent
+from canary.kube.resources import CANARYREQUESTS, Resource
+
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.15
+MAX_GROUPS = 64
+REVIEWS = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One directive."""
+
+    verb: Verb
+    run: StoredRun
+    reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Further fields of the spec: to, digest, accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the controller said; an empty outcome is no answer yet."""
+
+    request: str
+    outcome: str
+    message: str
+
+    @property
+    def done(self) -> bool:
+        return self.outcome == "Done"
+
+
+def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
+    """Create the request and return its name. With `dry_run` the server only says whether it would."""
+    name = f"{asking.run.name[:200]}-{asking.verb}-{secrets.token_hex(3)}"
+    user, groups = identity(session)
+    subject = {"kind": "CanaryRun", "name": asking.run.name, "uid": asking.run.uid}
+    spec = {
+        "verb": asking.verb.value,
+        "subject": subject,
+        "requester": user,
+        "groups": groups,
+        **asking.extra,
+    }
+    obj = {
+        "apiVersion": API_VERSION,
+        "kind": "CanaryRequest",
+        "metadata": {"name": name, "namespace": asking.run.namespace},
+        "spec": {**spec, "reason": asking.reason[:1024]} if asking.reason else spec,
+    }
+    with session.asking(f"{asking.verb}", "canaryruns", asking.run.namespace):
+        try:
+            session.client.create(CANARYREQUESTS, obj, intent=Intent.NEUTRAL, dry_run=dry_run)
+        except AlreadyExistsError:
+            return name  # our own creation, whose answer was lost
+    return name
+
+
+def identity(session: Session) -> tuple[str, list[str]]:
+    """Return who the API server says we are; where it does not say, the kubeconfig's user."""
+    review = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "metadata": {}}
+    try:
+        answer: Raw = session.client.create(REVIEWS, review, intent=Intent.NEUTRAL)
+    except CanaryError:
+        return plain(session.user, 256), []
+    info = under(answer, "status", "userInfo")
+    groups = under(info, "groups")
+    named = [str(group) for group in groups][:MAX_GROUPS] if isinstance(groups, list) else []
+    return str(under(info, "username") or "")[:256], named
+
+
+def answer_of(session: Session, namespace: str, name: str) -> Answer:
+    """Look once for the answer of a request."""
+    with session.asking("get", "canaryrequests", namespace):
+        raw = session.client.get(CANARYREQUESTS.at(namespace, name))
+    outcome = plain(under(raw, "status", "outcome"), 16)
+    return Answer(name, "" if outcome == "Pending" else outcome, plain(under(raw, "status", "message")))
+
+
+def wait_for_answer(session: Session, namespace: str, name: str) -> Answer:
+    """Wait for the answer, ANSWER_SECONDS at most."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        answer = answer_of(session, namespace, name)
+        if answer.outcome or time.monotonic() >= deadline:
+            return answer
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,145 @@
+"""JSON schemas of what `-o json` prints. A schema only grows: a field is never renamed, retyped or taken away."""
+
+from typing import Any
+
+from canary.api.reasons import GROUP
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer"}
+_FIGURE: Schema = {"type": ["number", "null"]}
+_FLAG: Schema = {"type": "boolean"}
+_CI: Schema = {"type": "array", "items": _FIGURE, "minItems": 2, "maxItems": 2}
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _document(name: str, properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    own = {"schema": {"const": f"{GROUP}/{name}/v1"}, **properties}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{GROUP}/{name}/v1"}
+    return {**head, **_object(own, optional)}
+
+
+_METRIC = _object(
+    {
+        "name": _TEXT,
+        "seen": _FIGURE,
+        "expected": _FIGURE,
+        "effect": _FIGURE,
+        "ci": _CI,
+        "evidenceLog10": _FIGURE,
+        "state": _TEXT,
+    }
+)
+_VERDICT = _document(
+    "verdict",
+    {
+        "run": _TEXT,
+        "outcome": _TEXT,
+        "reason": _TEXT,
+        "evidenceLog10": _FIGURE,
+        "limitLog10": _FIGURE,
+        "metric": _nullable(_METRIC),
+        "baseline": _object({"revision": _TEXT, "serving": _FLAG}),
+        "lost": _object({"orders": _FIGURE, "ci": _CI}),
+        "pattern": _nullable(_object({"id": _TEXT, "title": _TEXT})),
+        "attempt": _COUNT,
+        "attemptsLeft": _COUNT,
+        "nextActions": _list(_object({"verb": _TEXT, "allowed": _FLAG, "because": _TEXT})),
+    },
+)
+_STATUS = _document(
+    "status",
+    {
+        "namespace": _TEXT,
+        "workload": _TEXT,
+        "run": _TEXT,
+        "phase": _TEXT,
+        "standing": _TEXT,
+        "tone": {"enum": ["plain", "safe", "care", "danger"]},
+        "message": _TEXT,
+        "askedPpm": _COUNT,
+        "seenPpm": _COUNT,
+        "steps": _list(_object({"weightPpm": _COUNT, "approval": _FLAG})),
+        "stepsBegun": _COUNT,
+        "origin": _TEXT,
+        "heldBy": _TEXT,
+        "times": {"type": "object", "additionalProperties": {"type": "string", "format": "date-time"}},
+        "metrics": _list(_METRIC),
+        "verdict": _VERDICT,
+        "next": _TEXT,
+    },
+    optional=(
+        *("askedPpm", "seenPpm", "steps", "stepsBegun", "origin", "heldBy"),
+        *("times", "metrics", "verdict", "next"),
+    ),
+)
+_ROW = _object(
+    dict.fromkeys(
+        (
+            *("namespace", "workload", "run", "phase", "slice", "step", "verdict", "lost"),
+            *("origin", "age", "serving", "evidence", "actor", "needs"),
+        ),
+        _TEXT,
+    )
+)
+_SIDE = _object(
+    {"verdict": _TEXT, "evidenceLog10": _FIGURE, "limitLog10": _FIGURE, "message": _TEXT}, ("message",)
+)
+_ENTRY = _object(
+    {
+        "at": {"type": ["string", "null"], "format": "date-time"},
+        "phase": _TEXT,
+        "reason": _TEXT,
+        "message": _TEXT,
+        "weightPpm": _COUNT,
+        "by": _TEXT,
+    }
+)
+_ASKED = {"namespace": _TEXT, "run": _TEXT, "request": _TEXT, "message": _TEXT}
+
+SCHEMAS: dict[str, Schema] = {
+    "status": _STATUS,
+    "verdict": _VERDICT,
+    "list": _document("list", {"items": _list(_ROW)}),
+    "explain": _document(
+        "explain",
+        {
+            "verdict": _VERDICT,
+            "timeline": _list(_ENTRY),
+            "recomputed": _nullable(_object({"equal": _FLAG, "recorded": _SIDE, "computed": _SIDE})),
+        },
+    ),
+    "wait": _document(
+        "wait",
+        {
+            "namespace": _TEXT,
+            "workload": _TEXT,
+            "exit": _COUNT,
+            "meaning": _TEXT,
+            "verdict": _nullable(_VERDICT),
+        },
+    ),
+    "request": _document("request", {**_ASKED, "verb": _TEXT, "outcome": _TEXT}),
+    "abort": _document("abort", {**_ASKED, "workload": _TEXT, "by": _TEXT, "seconds": {"type": "number"}}),
+    "version": _document(
+        "version",
+        {
+            "client": _TEXT,
+            "controller": {"type": ["string", "null"]},
+            "cluster": {"type": ["string", "null"]},
+        },
+    ),
+}

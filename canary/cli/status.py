@@ -1,0 +1,108 @@
+"""`canary status`: one run, the answer first; with -w until the run is over."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from canary.cli import documents
+from canary.cli.arguments import access_of, add_access, add_output, add_target
+from canary.cli.exits import Exit
+from canary.cli.live import Picture, follow
+from canary.cli.session import Session
+from canary.cli.targets import Found, find
+from canary.cli.terminal import Terminal
+from canary.core.explain import Line, Scene, Tone
+from canary.core.overview import newest
+from canary.core.screen import status_lines
+from canary.core.stored import StoredRun, entries, under
+from canary.core.wording import plain
+
+FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="keep the screen up to date until the run is over"
+    )
+    add_output(parser, FORMATS)
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    session = Session(access_of(given), terminal)
+    found = find(session, given.target)
+    if found.run is None:
+        _idle(found, given.output, terminal)
+    elif given.watch:
+        _follow(session, found, found.run)
+    else:
+        _once(session, found.run, given.output)
+    return Exit.DONE
+
+
+def scene_of(session: Session, run: StoredRun) -> Scene:
+    """Return the scene; the heartbeat is asked for only where somebody might be in danger."""
+    heartbeat = session.heartbeat_seconds() if run.exposed and not run.final else None
+    return Scene(session.now(), session.cluster, heartbeat)
+
+
+def _once(session: Session, run: StoredRun, form: str) -> None:
+    terminal, scene = session.terminal, scene_of(session, run)
+    match form:
+        case "json":
+            terminal.json(documents.status_document(run, scene))
+        case "yaml":
+            terminal.yaml(documents.status_document(run, scene))
+        case "name":
+            terminal.lines(documents.names_of([run.name]))
+        case "md":
+            terminal.lines(documents.status_markdown(run, scene))
+        case "junit":
+            terminal.lines(documents.junit(run))
+        case _:
+            terminal.lines(status_lines(run, scene))
+            if form == "wide":
+                terminal.lines(_conditions(run))
+
+
+def _conditions(run: StoredRun) -> list[str]:
+    return [
+        f"{plain(entry.get('type'), 20):<16} {plain(entry.get('status'), 8):<8} {plain(entry.get('message'), 200)}"
+        for entry in entries(run.raw, "status", "conditions")
+    ]
+
+
+def _idle(found: Found, form: str, terminal: Terminal) -> None:
+    """A workload without a run: say what serves, or why it cannot be protected."""
+    serving = plain(under(found.policy, "status", "serving", "version"), 24) or "the Deployment"
+    refusals = under(found.policy, "status", "refusals")
+    refused = plain(refusals[0]) if isinstance(refusals, list) and refusals else ""
+    document = {
+        "schema": documents.schema_name("status"),
+        "namespace": found.namespace,
+        "workload": found.workload,
+        "run": "",
+        "phase": "Idle",
+        "standing": f"CUSTOMERS SAFE: {serving} serves 100 %, no change is held",
+        "tone": (Tone.CARE if refused else Tone.SAFE).value,
+        "message": refused,
+    }
+    if form in ("json", "yaml"):
+        (terminal.json if form == "json" else terminal.yaml)(document)
+        return
+    terminal.lines([f"{found.workload}  {found.namespace}", Line(document["standing"], Tone.SAFE)])
+    if refused:
+        terminal.lines([Line(f"not protected: {refused}", Tone.CARE)])
+
+
+def _follow(session: Session, found: Found, first: StoredRun) -> None:
+    """Follow the workload's newest run from here on: a newer change takes its place on the screen."""
+
+    def draw(runs: Sequence[StoredRun]) -> Picture:
+        mine = [run for run in newest(runs) if run.workload == found.workload] or [first]
+        run = mine[0]
+        lines = status_lines(run, scene_of(session, run))
+        version = under(run.raw, "metadata", "resourceVersion")
+        return Picture(lines, f"{run.uid} {version}", run.final)
+
+    follow(session, found.namespace, draw)
