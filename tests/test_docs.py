@@ -4,7 +4,7 @@ A fence names its language, and the language says how it is proved. `console`: l
 process a page, in a folder of the page's own; the lines below are what they print, with "..." for anything. `sh`:
 commands alone. `python`: a program. `yaml` and `json`: parsed, our kinds against their models, and with a first line
 "# file: NAME" laid into the page's folder for the commands to use. `text` and `mermaid` are for reading. A page with
-the comment of NEEDS_CLUSTER has one, by way of KUBECONFIG.
+the comment "needs: ..." has that one of `stopped_clusters.py`, by way of KUBECONFIG.
 """
 
 import json
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from abandoned_run import abandoned_run
 from checkout import ROOT
 from conftest import require_program
+from stopped_clusters import stopped_cluster
 
 from canary.api.read import problems
 from canary.api.reasons import API_VERSION
@@ -35,7 +35,7 @@ RUN_BY_CI = (
 )  # too long for here: .ci/run runs them, which a test checks
 PAGE_SECONDS = 60
 PLAIN_TERMINAL = {"NO_COLOR": "1", "COLUMNS": "80", "LANG": "C.UTF-8"}
-NEEDS_CLUSTER = "<!-- needs: a cluster with a run whose controller is gone -->"
+NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
@@ -125,7 +125,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
     if any("kubectl " in command for command, _ in commands):
         require_program("kubectl")
     lay_files(page, tmp_path)
-    with abandoned_run(tmp_path) if NEEDS_CLUSTER in page.read_text(encoding="utf-8") else nullcontext():
+    needed = NEEDS.search(page.read_text(encoding="utf-8"))
+    with stopped_cluster(needed[1], tmp_path) if needed else nullcontext():
         results = run_page(commands, tmp_path)
     assert len(results) == len(commands)
     for (command, said), (code, printed) in zip(commands, results, strict=True):
