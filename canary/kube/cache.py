@@ -155,10 +155,12 @@ class ObjectStore:
         return named
 
     def _outdated(self, key: Key, obj: Json) -> bool:
+        """Tell whether we know better: a newer version, or that the object was deleted since."""
         version = _version(obj)
         known = self._objects.get(key)
-        latest = _version(known) if known else self._graves.get(key, 0)
-        return 0 < version <= latest
+        if known is not None:
+            return 0 < version < _version(known)
+        return 0 < version <= self._graves.get(key, 0)
 
     def _bury(self, key: Key, obj: Json) -> None:
         self._graves[key] = _version(obj)

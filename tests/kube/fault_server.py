@@ -20,6 +20,7 @@ from canary.kube.http_transport import HttpTransport, Limits, from_kubeconfig
 
 LIMITS = Limits(connect_seconds=1.0, read_seconds=1.0, stream_grace_seconds=1.0, files_seconds=0.0)
 MAX_STAY_SECONDS = 20.0
+HANG_UP = 0  # the status of an answer that never comes: the connection is closed
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, answer: Answer) -> None:
         ending = self.server.owner.ending
         ending.wait(answer.wait)
+        if answer.status == HANG_UP:
+            self.close_connection = True
+            return
         endless = answer.stay > 0 or len(answer.parts) != 1
         self.send_response(answer.status)
         for name, value in answer.headers.items():

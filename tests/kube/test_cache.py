@@ -87,6 +87,14 @@ def test_an_object_made_again_in_a_gap_is_deleted_and_added():
     assert whats(changes) == [(What.DELETED, "old"), (What.ADDED, "new")]
 
 
+def test_an_object_that_left_the_selection_without_a_new_version_is_gone():
+    store = ObjectStore(CANARYPOLICIES)
+    obj = a_policy("checkout", 5)
+    store.apply("ADDED", obj)
+    assert whats(store.apply("DELETED", obj)) == [(What.DELETED, "uid-checkout")]
+    assert store.apply("ADDED", obj) == []
+
+
 def test_a_list_that_says_nothing_new_tells_nothing():
     store = ObjectStore(CANARYPOLICIES)
     listing = Listing([a_policy("checkout", 5)], "5")

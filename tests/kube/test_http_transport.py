@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from fault_server import LIMITS, Answer, FaultServer, connected, serving, status
+from fault_server import HANG_UP, LIMITS, Answer, FaultServer, connected, serving, status
 
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.client import Client, Intent
@@ -96,12 +96,15 @@ def test_many_requests_share_one_connection(tmp_path):
         transport.close()
 
 
-def test_nothing_is_sent_twice(tmp_path):
-    with serving(lambda seen: status(500)) as server:
+@pytest.mark.parametrize("answer", [status(500), Answer(HANG_UP)], ids=["500", "hung up"])
+def test_nothing_is_sent_twice(tmp_path, answer):
+    with serving(lambda seen: answer) as server:
         client = Client(connected(server, tmp_path))
         with pytest.raises(UnavailableError):
             client.merge_patch(CANARYPOLICIES.at("shop", "checkout"), {}, intent=Intent.NEUTRAL)
-        assert server.count("PATCH") == 1
+        with pytest.raises(UnavailableError):
+            client.get(CANARYPOLICIES.at("shop", "checkout"))
+        assert [seen.kind for seen in server.seen] == ["PATCH", "list"]
 
 
 def test_a_write_that_landed_after_our_time_limit_is_seen_by_the_next_read(tmp_path):
@@ -131,6 +134,16 @@ def test_a_new_token_on_disk_is_used_without_a_failed_call(tmp_path):
         server.token = "second"
         server.kubeconfig(path, "second")
         assert read(transport).status == 200
+
+
+def test_credentials_that_change_on_disk_are_taken_before_the_old_ones_are_refused(tmp_path):
+    with serving() as server:
+        path = server.kubeconfig(tmp_path / "kubeconfig", "first")
+        transport = from_kubeconfig(str(path), None, Limits(files_seconds=0))
+        read(transport)
+        server.kubeconfig(path, "second-and-longer")
+        read(transport)
+        assert server.seen[-1].headers["authorization"] == "Bearer second-and-longer"
 
 
 def test_a_token_file_is_read_without_its_line_end_and_again_after_a_401(tmp_path):

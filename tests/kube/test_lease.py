@@ -138,6 +138,13 @@ def test_a_released_lease_is_taken_at_the_next_try():
     assert second.elector.try_once()
 
 
+def test_a_try_that_was_under_way_at_the_stop_does_not_lead():
+    (leader,) = World("a").all
+    assert leader.elector.try_once()
+    leader.elector.stop()
+    assert not leader.elector.try_once()
+
+
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 def test_without_the_api_server_the_lead_ends_at_the_deadline_and_no_raise_leaves(fault):
     world = World("a")

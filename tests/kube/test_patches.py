@@ -53,6 +53,15 @@ def test_the_patch_names_nothing_that_is_equal(old, new):
     assert not [key for key in patch if repr(sort(old.get(key))) == repr(sort(new.get(key)))]
 
 
+def test_true_is_not_one():
+    assert merge_diff(
+        {"a": 1, "b": [1], "c": {"d": [{"e": 0}]}}, {"a": True, "b": [1], "c": {"d": [{"e": False}]}}
+    ) == {
+        "a": True,
+        "c": {"d": [{"e": False}]},
+    }
+
+
 def test_a_removed_key_is_an_explicit_null_and_a_list_is_replaced_whole():
     old = {"status": {"phase": "Held", "steps": [1, 2], "message": "x"}, "kept": {"a": 1}}
     new = {"status": {"phase": "Held", "steps": [1, 2, 3]}, "kept": {"a": 1}}

@@ -117,7 +117,7 @@ def test_an_upgrade_moves_a_key_to_the_other_lane_and_nothing_moves_it_back():
     agenda.add(A, 0, Urgency.REST)
     assert agenda.depth(Lane.SLOW, 1) == 1
     agenda.add(A, 0, Urgency.EXPOSED)
-    agenda.add(A, 0, Urgency.REST)
+    agenda.add(A, -1, Urgency.REST)
     assert (agenda.depth(Lane.SLOW, 1), agenda.depth(Lane.QUICK, 1)) == (0, 1)
     assert order(agenda, 1, SLOW) == []
     assert order(agenda, 1, QUICK) == [A]

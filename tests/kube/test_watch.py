@@ -230,6 +230,24 @@ def test_bookmarks_move_the_version_from_which_a_watch_goes_on(tmp_path):
         assert reflector.last_contact_age() < 60
 
 
+def test_a_version_that_keeps_failing_is_given_up_for_a_list(tmp_path):
+    pace = Pace(first_wait_seconds=0.01, longest_wait_seconds=0.02)
+    with serving(lambda seen: status(504) if seen.kind == "watch" else None) as server:
+        with reflecting(server, tmp_path, pace):
+            assert until(lambda: server.count("list") == 3)
+        kinds = [seen.kind for seen in server.seen]
+        assert kinds[:13] == ["list", *["watch"] * 5, "list", *["watch"] * 5, "list"]
+
+
+def test_an_event_out_of_order_does_not_move_the_watch_back(tmp_path):
+    parts = (event("ADDED", a_policy("b", 20)), event("ADDED", a_policy("a", 15)))
+    with serving(lambda seen: Answer(parts=parts) if seen.kind == "watch" else None) as server:
+        with reflecting(server, tmp_path) as reflector:
+            assert until(lambda: server.count("watch") == 2)
+        assert server.seen[-1].query["resourceVersion"] == "20"
+        assert names(reflector) == ["a", "b"]
+
+
 def test_an_event_lost_by_the_server_is_found_by_the_next_list(tmp_path):
     pace = Pace(healthy_seconds=0.0, first_wait_seconds=0.02, relist_seconds=0.1)
     script = lambda seen: Answer(parts=()) if seen.kind == "watch" else None  # noqa: E731
