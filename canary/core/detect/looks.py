@@ -5,13 +5,13 @@ zero: a sum in which one part is missing is missing. The monitors that compare w
 missed scrape for lost traffic, so they get sums over whole looks. `family.update` is the only caller.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 
 from canary.api.reasons import PPM, MissingReason
 from canary.core.detect.counters import Counts, Sample
-from canary.core.detect.monitors import Batch, Look, MonitorName, Settings
+from canary.core.detect.monitors import Batch, Look, MonitorName, Settings, Sums
 from canary.core.detect.noise import winsor
 from canary.core.detect.state import Carried, Silence, SiteHealth, State, Trouble, Waiting
 
@@ -127,13 +127,13 @@ def prepare(settings: Settings, state: State, sample: Sample, dt: float) -> Prep
     canary, baseline, site = sample.canary, sample.baseline, sample.site
     clipped, rates = _clipped_baselines(settings, state, baseline, dt)
     settled = sample.t - dt >= state.step.settled_at
-    sums = [
+    sums = Sums(
         canary.orders if settled else None,
         clipped.get(MonitorName.ORDERS) if settled else None,
         canary.requests,
         baseline.requests,
         *((site.orders, site.expected, site.recent) if site is not None else (None, None, None)),
-    ]
+    )
     batch, waiting = close(wait(state.waiting, sample, sums, dt), sample)
     look = Look(dt, _request_share(canary, baseline), canary, baseline, settled, clipped, batch)
     return Prepared(look, rates, waiting)
@@ -163,22 +163,14 @@ def _clipped_baselines(
     return clipped, rates
 
 
-def wait(waiting: Waiting, sample: Sample, sums: Sequence[float | None], dt: float) -> Waiting:
-    """Add one look to what waits. `sums`: orders and requests of canary and baseline, site orders and forecasts."""
+def wait(waiting: Waiting, sample: Sample, sums: Sums, dt: float) -> Waiting:
+    """Add one look to what waits."""
     reset = sample.reset and waiting.resets < MAX_RESETS_RUNNING
-    old = (
-        waiting.canary_orders,
-        waiting.baseline_orders,
-        waiting.canary_requests,
-        waiting.baseline_requests,
-        waiting.site_orders,
-        waiting.expected,
-        waiting.recent,
-    )
-    added = [_add(left, right) for left, right in zip(old, sums, strict=True)]
+    if waiting.dt > 0.0:
+        sums = Sums(*map(_add, waiting.sums, sums))
     return Waiting(
         waiting.dt + dt,
-        *added,
+        sums,
         spoilt=waiting.spoilt or reset or not sample.verified,
         reset=waiting.reset or reset,
         resets=waiting.resets,
@@ -197,18 +189,7 @@ def close(waiting: Waiting, sample: Sample) -> tuple[Batch | None, Waiting]:
     rest = Waiting(resets=waiting.resets + 1) if waiting.reset else Waiting()
     if waiting.spoilt:
         return None, rest
-    batch = Batch(
-        waiting.dt,
-        sample.weight_ppm / PPM * sample.coverage,
-        waiting.canary_orders,
-        waiting.baseline_orders,
-        waiting.canary_requests,
-        waiting.baseline_requests,
-        waiting.site_orders,
-        waiting.expected,
-        waiting.recent,
-    )
-    return batch, rest
+    return Batch(waiting.dt, sample.weight_ppm / PPM * sample.coverage, waiting.sums), rest
 
 
 def listen(silence: Silence, sample: Sample) -> Silence:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite, log
+from typing import NamedTuple
 
 from canary.api.reasons import PPM
 from canary.core.detect.counters import Counts
@@ -52,12 +53,9 @@ class ExtraMonitor:
     floor: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What the monitors that compare with a weight or a clock see: sums up to a look in which every pod was read."""
+class Sums(NamedTuple):
+    """What the monitors that compare with a weight or a clock count; None: missing in a part of the sum."""
 
-    dt: float
-    weight: float
     canary_orders: float | None
     baseline_orders: float | None
     canary_requests: float | None
@@ -65,6 +63,18 @@ class Batch:
     site_orders: float | None
     expected: float | None
     recent: float | None
+
+
+NO_SUMS = Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Looks up to one in which every pod was read, at one verified weight (a share of 1)."""
+
+    dt: float
+    weight: float
+    sums: Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,23 +266,23 @@ def _orders_by_weight(look: Look) -> Trials:
     batch = look.batch
     if batch is None:
         return (None,)
-    return (_two_arm(batch.canary_orders, batch.baseline_orders, batch.weight),)
+    return (_two_arm(batch.sums.canary_orders, batch.sums.baseline_orders, batch.weight),)
 
 
 def _traffic(look: Look) -> Trials:
     batch = look.batch
     if batch is None:
         return (None,)
-    return (_two_arm(batch.canary_requests, batch.baseline_requests, batch.weight),)
+    return (_two_arm(batch.sums.canary_requests, batch.sums.baseline_requests, batch.weight),)
 
 
 def _site_trials(look: Look) -> Trials:
     batch = look.batch
-    if batch is None or batch.site_orders is None:
+    if batch is None or batch.sums.site_orders is None:
         return None, None
     return tuple(
-        None if expected is None else OneArm(batch.site_orders, expected)
-        for expected in (batch.expected, batch.recent)
+        None if expected is None else OneArm(batch.sums.site_orders, expected)
+        for expected in (batch.sums.expected, batch.sums.recent)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from canary.api.reasons import MissingReason
 from canary.core.detect import onset, startmix
 from canary.core.detect.counters import Counts
-from canary.core.detect.monitors import MonitorName, Settings
+from canary.core.detect.monitors import NO_SUMS, MonitorName, Settings, Sums
 from canary.core.detect.onset import Onset
 from canary.core.detect.ratio import RATIOS, RatioCS
 from canary.core.detect.startmix import Mix, OneArm, Trial, log_sum_exp
@@ -40,13 +40,7 @@ class Waiting:
     """Increments that wait for a complete look. `spoilt`: some of them cannot be compared, all will be dropped."""
 
     dt: float = 0.0
-    canary_orders: float | None = 0.0
-    baseline_orders: float | None = 0.0
-    canary_requests: float | None = 0.0
-    baseline_requests: float | None = 0.0
-    site_orders: float | None = 0.0
-    expected: float | None = 0.0
-    recent: float | None = 0.0
+    sums: Sums = NO_SUMS
     spoilt: bool = False
     reset: bool = False  # spoilt by a counter reset
     resets: int = 0  # batches dropped for a reset, running
@@ -193,7 +187,7 @@ def _packed(state: State) -> dict[str, Any]:
         "step": [step.at, step.settled_at, step.canary_requests, step.requests],
         "cs": None if step.ratio == RatioCS() else [step.ratio.canary, step.ratio.against],
         "rates": state.rates,
-        "waiting": None if waiting == Waiting() else [getattr(waiting, name) for name in Waiting.__slots__],
+        "waiting": None if waiting == Waiting() else _pack_waiting(waiting),
         "carried": carried
         and [carried.dt, _pack_counts(carried.canary), _pack_counts(carried.baseline), carried.looks],
         "silence": [state.silence.expected, state.silence.since],
@@ -207,6 +201,10 @@ def _pack_mix(mix: Mix, clocks: list[tuple[float, float, float]]) -> list[Any]:
     """Most monitors share their clock (rem, pending, t), so each is written once."""
     log_r = [None if value == -inf else value for value in mix.log_r]
     return [clocks.index((mix.rem, mix.pending, mix.t)), log_r]
+
+
+def _pack_waiting(waiting: Waiting) -> list[Any]:
+    return [waiting.dt, waiting.sums, waiting.spoilt, waiting.reset, waiting.resets]
 
 
 def _pack_tally(tally: Tally | None) -> list[float] | None:
@@ -288,20 +286,8 @@ def _unpack_tallies(packed: dict[str, Any]) -> dict[str, Tally]:
 
 
 def _unpack_waiting(packed: list[Any]) -> Waiting:
-    dt, orders, baseline, requests, others, site, expected, recent, spoilt, reset, resets = packed
-    return Waiting(
-        _number(dt),
-        _optional(orders),
-        _optional(baseline),
-        _optional(requests),
-        _optional(others),
-        _optional(site),
-        _optional(expected),
-        _optional(recent),
-        bool(spoilt),
-        bool(reset),
-        int(resets),
-    )
+    dt, sums, spoilt, reset, resets = packed
+    return Waiting(_number(dt), Sums(*map(_optional, sums)), bool(spoilt), bool(reset), int(resets))
 
 
 def _unpack_carried(packed: list[Any]) -> Carried:
