@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format acceptance lock clean
+.PHONY: help demo test lint format acceptance docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -31,6 +31,10 @@ format: .venv/dev.stamp ## let ruff write the style
 
 acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minutes
 	@python -m pytest tests/acceptance $(ARGS)
+
+docs: .venv/run.stamp ## write the reference pages anew
+	@python -c 'from canary.api.reference import reference; print(reference(), end="")' > docs/reference/crd.md
+	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
 
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from canary.api.reasons import Phase
+from canary.kube.resources import DEPLOYMENTS, PODS
 from canary.lab.admission import User
 from canary.lab.apiserver import ApiServer
 from canary.lab.scenario import Scenario, Setting
@@ -26,7 +27,12 @@ def _exposed(scenario: Scenario) -> bool:
 
 def _rolled_back(scenario: Scenario) -> bool:
     run = scenario.latest_run()
-    return run is not None and run.status.phase is Phase.ROLLED_BACK
+    return run is not None and run.status.phase is Phase.ROLLED_BACK and _alone(scenario)
+
+
+def _alone(scenario: Scenario) -> bool:
+    """Tell whether the side is gone: its pods stay a while after the rollback."""
+    return len(scenario.admin.list(DEPLOYMENTS, "shop")) == 1 and len(scenario.admin.list(PODS, "shop")) == 4
 
 
 MOMENTS: Mapping[str, Callable[[Scenario], bool]] = {

@@ -51,7 +51,7 @@ PURE_OUTSIDERS = {"api": {"pydantic", "pydantic_core", "canary"}, "core": {"cana
 CLOCK_READINGS = {"now", "utcnow", "today"}
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
-THE_ONE_NET = "canary.operator.tick"
+THE_ONE_NET = "canary.operator.controller"
 # The product does without these: they are there for people who write a router, a source or a sink of their own.
 PUBLISHED = re.compile(r"canary\.lab\.\w*contracts?")
 
@@ -155,7 +155,7 @@ def missing_prose(tree: Tree) -> Iterator[str]:
 
 
 def wide_nets(tree: Tree) -> Iterator[str]:
-    """Catch the error that you can answer. The one wide net of the product is around `tick`."""
+    """Catch the error that you can answer, or raise again. The one wide net of the product is around a look."""
     for module in tree.product:
         wide = [h for h in ast.walk(module.tree) if isinstance(h, ast.ExceptHandler) and _is_wide(h)]
         allowed = 1 if module.name == THE_ONE_NET else 0
@@ -165,7 +165,8 @@ def wide_nets(tree: Tree) -> Iterator[str]:
 def _is_wide(handler: ast.ExceptHandler) -> bool:
     caught = [handler.type] if handler.type else []
     names = {n.id for c in caught for n in ast.walk(c) if isinstance(n, ast.Name)}
-    return not caught or bool(names & {"Exception", "BaseException"})
+    raises_again = isinstance(last := handler.body[-1], ast.Raise) and last.exc is None
+    return not raises_again and (not caught or bool(names & {"Exception", "BaseException"}))
 
 
 def stray_prints(tree: Tree) -> Iterator[str]:
@@ -185,9 +186,9 @@ def vague_names(tree: Tree) -> Iterator[str]:
 
 
 def unused_modules(tree: Tree) -> Iterator[str]:
-    """Nothing leads there from an entry point, `python -m` in the Makefile, or a table of import strings: remove it."""
+    """Nothing leads there from an entry point, the Makefile, or a table of import strings: remove it."""
     scripts = tomllib.loads((tree.root / "pyproject.toml").read_text())["project"]["scripts"].values()
-    commands = re.findall(r"-m (canary[\w.]*)", (tree.root / "Makefile").read_text())
+    commands = re.findall(r"canary(?:\.\w+)+", (tree.root / "Makefile").read_text())
     modules, reached = {m.name: m for m in tree.product}, set[str]()
     waiting = (
         [script.split(":")[0] for script in scripts] + commands + list(filter(PUBLISHED.fullmatch, modules))
@@ -298,26 +299,26 @@ TIDY = {
     "pyproject.toml": '[project.scripts]\ncanary = "canary.cli.main:main"\n',
     "Makefile": "test:\n\tpython -m pytest\n",
     "canary/__init__.py": PROSE,
-    "canary/errors.py": PROSE,
+    "canary/errors.py": PROSE + "try: ...\nexcept BaseException:\n    raise\n",
     "canary/core/__init__.py": PROSE,
     "canary/core/machine.py": PROSE + "from datetime import datetime\nfrom canary import errors\n",
     "canary/cli/__init__.py": PROSE,
     "canary/cli/main.py": PROSE
-    + 'from canary.core import machine\nVERBS = ["canary.operator.tick:run", "listing"]\nprint(f"canary.cli.{1}")\n',
+    + 'from canary.core import machine\nAT = ["canary.operator.controller:run", "listing"]\nprint(f"canary.cli.{1}")\n',
     "canary/cli/listing.py": PROSE,
     "canary/operator/__init__.py": PROSE,
-    "canary/operator/tick.py": PROSE + "try:\n    pass\nexcept Exception:\n    pass\n",
+    "canary/operator/controller.py": PROSE + "try:\n    pass\nexcept Exception:\n    pass\n",
     **{
         f"requirements/{name}.txt": f"a==1 \\\n    --hash=sha256:{'0' * 64}\n"
         for name in ("run", "test", "dev")
     },
 }
-MACHINE, TICK = TIDY["canary/core/machine.py"], TIDY["canary/operator/tick.py"]
+MACHINE, NET = TIDY["canary/core/machine.py"], TIDY["canary/operator/controller.py"]
 PLANTED: list[tuple[str, str, str]] = [
     (
         "imports go downwards only",
         "canary/core/machine.py",
-        MACHINE + "def f():\n    from canary.operator import tick\n",
+        MACHINE + "def f():\n    from canary.operator import controller\n",
     ),
     ("imports go downwards only", "canary/core/machine.py", MACHINE + "from . import errors\n"),
     ("imports go downwards only", "canary/metrics/scrape.py", PROSE + "import canary.kube.client\n"),
@@ -331,9 +332,9 @@ PLANTED: list[tuple[str, str, str]] = [
     ("no function takes many parameters", "canary/errors.py", PROSE + "def f(a, b, c, d, e, *, f): ...\n"),
     ("every module opens with prose", "canary/errors.py", '"""Errors."""\n'),
     ("every module opens with prose", "tests/test_errors.py", "import os\n"),
-    ("errors are caught by name", "canary/errors.py", PROSE + "try:\n    pass\nexcept:\n    pass\n"),
+    ("errors are caught by name", "canary/errors.py", PROSE + "try:\n    raise\nexcept:\n    pass\n"),
     ("errors are caught by name", "canary/errors.py", PROSE + "try: ...\nexcept (OSError, Exception): ...\n"),
-    ("errors are caught by name", "canary/operator/tick.py", TICK + TICK.removeprefix(PROSE)),
+    ("errors are caught by name", "canary/operator/controller.py", NET + NET.removeprefix(PROSE)),
     ("only the command line prints", "canary/errors.py", PROSE + "print('hello')\n"),
     ("no module has a vague name", "canary/core/utils.py", PROSE),
     ("every module is used", "canary/core/forgotten.py", PROSE),
