@@ -89,6 +89,8 @@ class Route:
     last_writer: str = ""
     partial: bool = False
     """The side is named by some rules only."""
+    uneven: bool = False
+    """Some rule gives the side less than another: a raise over several routes stopped half-way."""
     epoch: int = 0
     """The newest rollback write that the route carries; 0: none. For several routes the lowest."""
     way_back_ppm: int = 0

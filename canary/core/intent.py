@@ -138,9 +138,9 @@ def route(situation: Situation) -> Iterator[Action]:
         if observed.exists and observed.ready >= status.side.wanted:
             yield AttachRoute(seen.version)
         return
-    if not status.phase.may_expose or seen.weight_ppm == status.traffic.weight_ppm:
-        return
     asked = status.traffic.weight_ppm
+    if not status.phase.may_expose or (seen.weight_ppm == asked and not seen.uneven):
+        return
     if asked > seen.weight_ppm and observed.ready < situation.pods_for(asked):
         return
     if seen.attached or status.phase in (Phase.COMMITTING, Phase.RETURNING):

@@ -57,7 +57,10 @@ def _pause(turn: Turn, _: act.PauseTarget) -> None:
 
 
 def _unpause(turn: Turn, action: act.UnpauseTarget) -> None:
+    """The point of no return: take the brake's coordinates off the route first, for stable is stable no more."""
     run = turn.run
+    if turn.seen.armed:
+        turn.hands.router.write(target_of(run), turn.seen.route.weight_ppm, turn.seen)
     workload.unpause(turn.hands.client, run.namespace, run.spec.target.name, action.template_hash)
 
 

@@ -14,7 +14,7 @@ from canary.api.reasons import MissingReason, Mode, Phase
 from canary.core.analysis import Analysed, Looked, analyse
 from canary.core.decision import Run
 from canary.core.detect.counters import Reading
-from canary.core.evidence import Directive, Evidence, Missing, Side
+from canary.core.evidence import Directive, Evidence, Missing, Route, Side
 from canary.core.intake import Policy
 from canary.core.memory import Memory
 from canary.core.record import policy_digest
@@ -65,7 +65,7 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         workload=observed if isinstance(observed, Missing) else observed.workload,
         side=_side(hands, run, pods),
         way_back=_way_back(hands, run),
-        route=seen if isinstance(seen, Missing) else seen.route,
+        route=seen if isinstance(seen, Missing) else _route(seen),
         finding=Missing(MissingReason.NOT_READ) if analysed is None else analysed.finding,
         share=Missing(MissingReason.NOT_READ) if analysed is None else analysed.share,
         directives=_directives(hands, run),
@@ -81,6 +81,10 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         deployment=None if isinstance(observed, Missing) else observed,
         seen=None if isinstance(seen, Missing) else seen,
     )
+
+
+def _route(seen: Seen) -> Route:
+    return replace(seen.route, uneven=seen.route.attached and seen.lowest_ppm < seen.route.weight_ppm)
 
 
 def _policy(hands: Hands, run: Run) -> Policy | None:

@@ -1,4 +1,7 @@
-"""From looks to metrics: what each look left, as the series of `telemetry.py`. Called by the controller after a look."""
+"""From looks to metrics: what each look left, as the series of `telemetry.py`.
+
+The controller calls `Observer` around and after each look; nothing here decides anything.
+"""
 
 import contextlib
 from collections.abc import Mapping

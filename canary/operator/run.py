@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ class Wired:
 
 
 @contextmanager
-def running(options: RunOptions, clock: Clock) -> Iterator[tuple[str, int]]:
+def running(options: RunOptions, clock: Clock) -> Generator[tuple[str, int]]:
     """Build, start, yield the telemetry's address, and end everything in order."""
     with ExitStack() as ending:
         wired = wire(options, clock, ending)

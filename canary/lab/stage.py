@@ -1,0 +1,271 @@
+"""The demo's stage: an embedded cluster, a shop under real traffic, and the real controller, all on loopback.
+
+`Stage(setting)` starts everything and `close` ends everything, also after Ctrl-C: each part is a child that ends with
+its parent. The controller is a process of its own, `canary run`, so that it can be killed like a real one. What
+happened is measured at the shop, the gateway and the store, never assumed.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from canary.api.crd import crds
+from canary.api.marks import side_name
+from canary.core.decision import Limits, Run
+from canary.errors import UnavailableError
+from canary.kube.client import Client, Intent
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CANARYRUNS,
+    DEPLOYMENTS,
+    HTTPROUTES,
+    NAMESPACES,
+    SERVICES,
+    Resource,
+)
+from canary.lab import manifests
+from canary.lab.admission import CONTROLLER, User
+from canary.lab.child import Child, Message
+from canary.lab.cluster import RealTimeCluster
+from canary.lab.history import Event
+from canary.lab.kubelet import ShopKubelet, free_port
+from canary.lab.receiver import Receiver
+from canary.lab.serving import HttpServer
+from canary.lab.shop import Truth
+from canary.operator.objects import run_of
+
+READY_SECONDS, STOP_SECONDS = 30.0, 5.0
+CONVERSION = 0.25  # orders per request
+SYSTEM = "canary-system"
+TOKENS = {
+    "controller-token": User(CONTROLLER),
+    "dana-token": User("dana", ("devs",)),
+    "admin-token": User("admin", ("system:masters",)),
+    "agent-token": User("system:serviceaccount:ci:kiro"),
+    "gateway-token": User("system:serviceaccount:gateway:gateway", ("system:masters",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageSetting:
+    """What stands on the stage."""
+
+    seed: int = 1
+    orders_per_second: float = 300.0
+    replicas: int = 4
+    policy: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields of the policy's spec that differ from the shop's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightWrite:
+    """A write of the route: when it was stored, and what it gives the side."""
+
+    at: float
+    weight_ppm: int
+
+
+class Stage:
+    """Everything that runs, from its making until `close`. Times are Unix seconds."""
+
+    def __init__(self, setting: StageSetting) -> None:
+        self.setting = setting
+        self.weights: list[WeightWrite] = []
+        self.sales: list[Message] = []
+        self._ending = ExitStack()
+        self._told = threading.Condition()
+        self._events: dict[str, Message] = {}
+        self._controller: subprocess.Popen[bytes] | None = None
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- setting up ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        setting = self.setting
+        self.folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="canary-stage-")))
+        self.port = free_port(setting.seed)
+        self.cluster = RealTimeCluster(lambda store, timers: ShopKubelet(store, timers, seed=setting.seed))
+        self._ending.callback(self._kubelet.close)
+        self._ending.callback(self.cluster.stop)
+        self.cluster.store.subscribe(self._note_route)
+        self.cluster.install(crds())
+        self._server = HttpServer(self.cluster.server, TOKENS)
+        self._ending.callback(self._server.stop)
+        self.admin = Client(self.cluster.transport(TOKENS["admin-token"]))
+        self._install()
+        self.pages = Receiver()
+        self._ending.callback(self.pages.close)
+        self.gateway = self._child(
+            "gateway", {"do": "run", "seed": setting.seed, "kubeconfig": self._gateway_config()}
+        )
+        self._listening = self._wait("listening")
+        self.customers = self._child("load", None)
+
+    @property
+    def _kubelet(self) -> ShopKubelet:
+        kubelet = self.cluster.kubelet
+        assert isinstance(kubelet, ShopKubelet)
+        return kubelet
+
+    def _install(self) -> None:
+        objects: list[tuple[Resource, dict[str, Any]]] = [
+            (NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}),
+            (NAMESPACES, manifests.namespace()),
+            (SERVICES, manifests.service()),
+            (DEPLOYMENTS, manifests.deployment(self.setting.replicas, self.port)),
+            (HTTPROUTES, manifests.route()),
+        ]
+        for resource, obj in objects:
+            self.admin.create(resource, obj, intent=Intent.NEUTRAL)
+
+    def kubeconfig(self, user: str) -> Path:
+        """Write the kubeconfig of a user (dana, admin, agent, controller) and return its path."""
+        path = self.folder / f"{user}.kubeconfig"
+        namespace = SYSTEM if user == "controller" else manifests.NAMESPACE
+        return path if path.exists() else self._server.kubeconfig(path, f"{user}-token", namespace=namespace)
+
+    def _gateway_config(self) -> str:
+        return str(self.kubeconfig("gateway"))
+
+    def _child(self, module: str, command: Message | None) -> Child:
+        child = Child(f"canary.lab.{module}", self._hear)
+        self._ending.callback(child.close)
+        if command is not None:
+            child.send(command)
+        return child
+
+    def _hear(self, event: Message) -> None:
+        with self._told:
+            self._events[event["event"]] = event
+            if event["event"] in ("sales", "finished"):
+                self.sales.append(event)
+            self._told.notify_all()
+
+    def _wait(self, kind: str) -> Message:
+        with self._told:
+            if not self._told.wait_for(lambda: kind in self._events, READY_SECONDS):
+                raise UnavailableError(f"the lab did not say {kind!r} within {READY_SECONDS:.0f} s")
+            return self._events[kind]
+
+    def _note_route(self, event: Event) -> None:
+        """Measure each write of the route at the moment at which it is stored."""
+        if event.kind.name != "HTTPRoute":
+            return
+        weight = _side_ppm(event.obj)
+        if not self.weights or self.weights[-1].weight_ppm != weight:
+            self.weights.append(WeightWrite(time.time(), weight))
+
+    # -- acting ----------------------------------------------------------------------------------------------------
+
+    def open_shop(self) -> None:
+        """Wait until the shop serves, let the customers in, then start the controller and lay down the policy."""
+        self.until(lambda: self._ready_pods() >= self.setting.replicas, "the shop's pods are ready")
+        command = {
+            "do": "run",
+            "host": "127.0.0.1",
+            "port": self._listening["port"],
+            "seed": self.setting.seed,
+        }
+        rate = self.setting.orders_per_second / CONVERSION
+        self.customers.send({**command, "rate": rate, "conversion": CONVERSION, "steady": True})
+        self.start_controller()
+        self.admin.create(CANARYPOLICIES, manifests.policy(self.setting.policy), intent=Intent.NEUTRAL)
+        self.until(self._adopted, "the controller holds the shop")
+
+    def start_controller(self) -> None:
+        """Start `canary run` as a process of its own."""
+        log = (self.folder / "controller.log").open("ab")
+        self._ending.callback(log.close)
+        command = [
+            sys.executable,
+            "-m",
+            "canary.cli.main",
+            "run",
+            "--kubeconfig",
+            str(self.kubeconfig("controller")),
+        ]
+        command += [
+            "--telemetry",
+            "127.0.0.1:0",
+            "--webhook",
+            f"on-call={self.pages.url}/page",
+            "--cluster",
+            "demo",
+        ]
+        self._controller = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def kill_controller(self) -> None:
+        """Kill the controller as a failing node would: no signal handler runs."""
+        if self._controller is not None:
+            self._controller.kill()
+            self._controller.wait(STOP_SECONDS)
+            self._controller = None
+
+    def push(self, env: Mapping[str, str], version: str = manifests.NEW) -> None:
+        """Change the Deployment, as dana's CI does."""
+        ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
+        self.admin.merge_patch(ref, manifests.change(version, self.port, env), intent=Intent.NEUTRAL)
+
+    def close(self) -> None:
+        """End everything; idempotent."""
+        controller, self._controller = self._controller, None
+        if controller is not None:
+            controller.send_signal(signal.SIGTERM)
+            try:
+                controller.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                controller.kill()
+                controller.wait(STOP_SECONDS)
+        self._ending.close()
+
+    # -- seeing ----------------------------------------------------------------------------------------------------
+
+    def latest_run(self) -> Run | None:
+        """Return the newest run."""
+        stored = self.admin.list(CANARYRUNS, manifests.NAMESPACE)
+        newest = max(stored, key=lambda each: int(each["metadata"]["resourceVersion"]), default=None)
+        return run_of(newest, Limits()) if newest is not None else None
+
+    def truth(self) -> list[Truth]:
+        """Return what really happened to the customers of every pod that ever ran."""
+        return self._kubelet.truth()
+
+    def until(self, holds: Callable[[], bool], what: str, limit_seconds: float = READY_SECONDS) -> None:
+        """Wait until something holds. Raise UnavailableError, with the controller's last words, where it does not."""
+        end = time.monotonic() + limit_seconds
+        while not holds():
+            if time.monotonic() > end:
+                raise UnavailableError(f"not within {limit_seconds:.0f} s: {what}. {self.last_words()}")
+            time.sleep(0.05)
+
+    def last_words(self) -> str:
+        """Return the end of the controller's log."""
+        log = self.folder / "controller.log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""
+
+    def _ready_pods(self) -> int:
+        stored = self.admin.get(DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)) or {}
+        return int((stored.get("status") or {}).get("readyReplicas", 0))
+
+    def _adopted(self) -> bool:
+        stored = self.admin.get(CANARYPOLICIES.at(manifests.NAMESPACE, manifests.NAME)) or {}
+        return bool((stored.get("status") or {}).get("adopted"))
+
+
+def _side_ppm(route: Mapping[str, Any]) -> int:
+    """Return the side's weight in the first rule of a stored route."""
+    refs = route["spec"]["rules"][0].get("backendRefs") or []
+    side = [ref.get("weight", 1) for ref in refs if ref["name"] == side_name(manifests.NAME)]
+    return int(side[0]) if side else 0
