@@ -13,7 +13,7 @@ from typing import Any
 
 from canary.alerts.posting import Poster, checked_url
 from canary.alerts.sink import Page, SinkConfig
-from canary.api.reasons import Severity
+from canary.api.reasons import Opening, Severity
 from canary.api.types import format_timestamp
 from canary.clock import Clock
 from canary.errors import RefusedError, UnavailableError
@@ -44,7 +44,9 @@ class Alertmanager:
         return self._name
 
     def send(self, page: Page) -> None:
-        """Post the page to every replica at once; see `Sink.send`."""
+        """Post the page to every replica at once; see `Sink.send`. A note on the way changes no alert."""
+        if page.opening is Opening.NONE and not page.resolved:
+            return
         body = json.dumps(alerts(page, self._clock.now())).encode()
         with ThreadPoolExecutor(len(self._urls)) as replicas:
             errors = list(replicas.map(lambda url: self._post(url, body), self._urls))

@@ -5,23 +5,21 @@ it, `unpaged` says whom nobody could reach. A sink has its own order, back-off a
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from canary.alerts.sink import Outcome, Receipt
-from canary.api.reasons import Opening, Severity
-from canary.api.run import Attempts, Notice
+from canary.alerts.sink import Outcome, Receipt, ends_incident
+from canary.api.notice import Attempts, Notice
+from canary.api.reasons import Opening
 
 MAX_SINKS = 8  # of one run
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 300.0
 MAX_RETRY_AFTER_SECONDS = 900.0  # what a sink may ask for
 STAND_IN_SECONDS = 60.0  # unacknowledged for this long: the other sinks are told as well
 STALE_NOTE_SECONDS = 600.0  # a "started" nobody could hear in time is not told any more
-GIVE_UP_SECONDS = 24 * 3600.0  # never for a call for action
+GIVE_UP_SECONDS = 24 * 3600.0  # a call for action is tried for ever, and repeated to who took it this long
 SAFE_IS_NEWS_SECONDS = 900.0  # how long a repeating sink goes on about something that is over
-
-_LOUDNESS = {Severity.CRITICAL: 3, Severity.ERROR: 2, Severity.WARNING: 1, Severity.INFO: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +127,23 @@ def _next_for(
     for notice in notices:
         if _wants(sink, notice, sinks, now) and not _settled(sink.name, notice, notices, now):
             return sink.name, notice, _not_before(sink.name, notice)
-    open_notice = next(_still_open(notices, now), None)
+    open_notice = _still_open(notices, now)
     if sink.repeat_seconds <= 0 or open_notice is None or sink.name not in open_notice.delivered:
         return None
     again = open_notice.delivered[sink.name] + timedelta(seconds=sink.repeat_seconds)
     return sink.name, open_notice, max(again, _not_before(sink.name, open_notice))
 
 
-def _still_open(notices: Sequence[Notice], now: datetime) -> Iterator[Notice]:
-    """Yield the newest notice of the run if it still holds: what was last said is what is."""
-    for notice in notices[-1:]:
-        opening = _opening(notice)
-        news = opening is Opening.CUSTOMERS_SAFE and _age(notice, now) < SAFE_IS_NEWS_SECONDS
-        if news or opening in (Opening.ACTION_NEEDED, Opening.DECISION_NEEDED):
-            yield notice
+def _still_open(notices: Sequence[Notice], now: datetime) -> Notice | None:
+    """Return what was last said of the run, if it still holds; a note on the way takes nothing back."""
+    for notice in reversed(notices):
+        opening, age = _opening(notice), _age(notice, now)
+        if ends_incident(opening, notice.reason):
+            return None
+        if opening is not Opening.NONE:
+            news_seconds = SAFE_IS_NEWS_SECONDS if opening is Opening.CUSTOMERS_SAFE else GIVE_UP_SECONDS
+            return notice if age < news_seconds else None
+    return None
 
 
 def _wants(sink: Subscription, notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
@@ -175,11 +176,7 @@ def _outlived(notice: Notice, notices: Sequence[Notice]) -> bool:
     later = notices[notices.index(notice) + 1 :]
     if _opening(notice) is Opening.NONE:
         return bool(later)
-    return any(_loudness(other) > _loudness(notice) for other in later)
-
-
-def _loudness(notice: Notice) -> int:
-    return _LOUDNESS[_opening(notice).severity]
+    return any(_opening(other).loudness > _opening(notice).loudness for other in later)
 
 
 def _opening(notice: Notice) -> Opening:

@@ -12,11 +12,19 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from canary.api.reasons import Opening
-from canary.api.run import Notice
+from canary.api.notice import Notice
+from canary.api.reasons import Opening, Reason
 from canary.errors import RefusedError, UnavailableError
 
 MAX_WAITING = 64  # pages handed over to one sink and not answered yet; the others stay due
+
+
+ENDS_WELL = frozenset({Reason.PROMOTED, Reason.SUPERSEDED, Reason.REJECTED, Reason.ABORTED})
+
+
+def ends_incident(opening: Opening, reason: str) -> bool:
+    """Tell whether a notice ends what earlier ones of its run began."""
+    return opening is Opening.NONE and reason in ENDS_WELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +63,8 @@ class Page:
 
     @property
     def resolved(self) -> bool:
-        """Tell whether nobody has to know any more: a note ends the incident."""
-        return self.opening is Opening.NONE
+        """Tell whether nobody has to know any more: the run ended well, or as it was asked to."""
+        return ends_incident(self.opening, self.reason)
 
 
 class Sink(Protocol):

@@ -44,7 +44,7 @@ EXPOSING_PHASES = frozenset({Phase.PROGRESSING, Phase.BAKING, Phase.COMMITTING, 
 
 
 class Verdict(StrEnum):
-    """What the evidence says, worst first (`detection.md` §8)."""
+    """What the evidence says, worst first."""
 
     DRAIN = "Drain"
     ROLL_BACK = "RollBack"
@@ -182,7 +182,13 @@ class Opening(StrEnum):
     def severity(self) -> Severity:
         return _SEVERITY_OF_OPENING[self]
 
+    @property
+    def loudness(self) -> int:
+        """Order the openings: 0 is a note, 3 a call for action."""
+        return _QUIET_TO_LOUD.index(self)
 
+
+_QUIET_TO_LOUD = (Opening.NONE, Opening.DECISION_NEEDED, Opening.CUSTOMERS_SAFE, Opening.ACTION_NEEDED)
 _SEVERITY_OF_OPENING = {
     Opening.ACTION_NEEDED: Severity.CRITICAL,
     Opening.CUSTOMERS_SAFE: Severity.ERROR,

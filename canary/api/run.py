@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from canary.api.change import ChangeRecord, ShortText
+from canary.api.change import ChangeRecord
+from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.policy import CanaryPolicySpec, Revision, Step
 from canary.api.reasons import PPM, Origin, Phase, Verb, Verdict
 from canary.api.types import (
@@ -25,11 +26,8 @@ from canary.api.types import (
 )
 
 MAX_TIMELINE = 40
-MAX_NOTICES = 24
 MAX_APPROVALS = 32
 MAX_HANDLED = 64
-
-LongText = Annotated[str, Field(max_length=1024)]
 
 Number = Annotated[str, Field(max_length=32, pattern=r"^(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|-?inf)?$")]
 """A measured number as text: the API server stores it as written. Empty: not known."""
@@ -273,50 +271,6 @@ class TimelineEntry(Model):
     """The weight asked from then on."""
     by: Annotated[str, Field(max_length=256)] = ""
     """Who asked; empty: the controller."""
-
-
-class Attempts(Model):
-    """How telling one sink goes."""
-
-    count: Count = 0
-    """Deliveries tried without success."""
-    retry_at: Timestamp | None = None
-    """Not before."""
-    refused: bool = False
-    """The sink will never take it."""
-    error: Annotated[str, Field(max_length=256)] = ""
-    """What it said last."""
-
-
-class Notice(Model):
-    """One thing that people must be told: due until every sink acknowledged it."""
-
-    id: Annotated[str, Field(min_length=1, max_length=128)]
-    """Run uid and state: the same notice is never two."""
-    opening: Annotated[str, Field(max_length=32)] = ""
-    """ACTION NEEDED, CUSTOMERS SAFE, DECISION NEEDED, or none."""
-    reason: Word
-    """The machine's word."""
-    title: Sentence
-    """First line."""
-    body: Annotated[str, Field(max_length=4096)] = ""
-    """The other lines."""
-    created_at: Timestamp
-    """When it became due."""
-    facts: Annotated[dict[Annotated[str, Field(max_length=64)], ShortText], Field(max_length=16)] = {}
-    """The numbers of the text, each by its name."""
-    links: Annotated[dict[Annotated[str, Field(max_length=64)], LongText], Field(max_length=8)] = {}
-    """Where to read more: report, runbook."""
-    delivered: Annotated[dict[Annotated[str, Field(max_length=64)], Timestamp], Field(max_length=9)] = {}
-    """Sink -> when it last acknowledged."""
-    failing: Annotated[dict[Annotated[str, Field(max_length=64)], Attempts], Field(max_length=9)] = {}
-    """Sink -> how it goes, where it has not acknowledged."""
-    attempts: Count = 0
-    """Deliveries tried without success, all sinks."""
-    retry_at: Timestamp | None = None
-    """Not before: the soonest of the sinks."""
-    last_error: Sentence = ""
-    """What the last failing sink said."""
 
 
 class Shown(Model):

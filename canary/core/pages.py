@@ -8,8 +8,8 @@ before anything is sent, `alerts` delivers them. The texts of each state are in 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
+from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import Opening, Phase, Reason
-from canary.api.run import MAX_NOTICES, Notice
 from canary.core import page_texts as texts
 from canary.core.page_texts import Place, Telling
 from canary.core.stored import StoredRun, under, whole
@@ -66,15 +66,12 @@ def notice_of(run: StoredRun, telling: Telling, place: Place, now: datetime) -> 
 
 
 def tellings(run: StoredRun, now: datetime) -> Iterator[Telling]:
-    """Yield what the present state calls for: calls for action first."""
-    for fact in _FACTS:
-        telling = fact(run, now)
-        if telling is not None:
-            yield telling
-    yield from _calls_in_timeline(run, now)
+    """Yield what the present state calls for, the loudest last: what was said last is what holds."""
+    found = [telling for fact in _FACTS if (telling := fact(run, now)) is not None]
+    yield from sorted([*found, *_calls_in_timeline(run, now)], key=lambda telling: telling.opening.loudness)
 
 
-# -- facts, loudest first -------------------------------------------------------------------------------------------
+# -- facts ----------------------------------------------------------------------------------------------------------
 
 
 def rollback_is_unverified(run: StoredRun, now: datetime) -> Telling | None:
@@ -174,8 +171,12 @@ def worth_a_note(run: StoredRun, now: datetime) -> Telling | None:
         return Telling(Opening.NONE, Reason.PROMOTED, f"{run.workload} {run.new} promoted: it serves 100 %")
     if run.phase == Phase.SUPERSEDED:
         return Telling(Opening.NONE, Reason.SUPERSEDED, f"{run.workload} {run.new} superseded: {run.message}")
-    if run.phase in (Phase.REJECTED, Phase.ABORTED) and run.top_ppm == 0:
-        return Telling(Opening.NONE, Reason.REJECTED, f"{run.workload} {run.new} ended without traffic")
+    if run.phase == Phase.REJECTED:
+        return Telling(Opening.NONE, Reason.REJECTED, f"{run.workload} {run.new} rejected: {run.message}")
+    if run.phase == Phase.ABORTED and run.top_ppm == 0:
+        return Telling(
+            Opening.NONE, Reason.ABORTED, f"{run.workload} {run.new} aborted before it had traffic"
+        )
     if run.phase == Phase.PROGRESSING and run.at("exposedAt") is not None:
         return Telling(Opening.NONE, Reason.RUN_STARTED, f"{run.workload} {run.new} gets its first traffic")
     return None

@@ -50,7 +50,12 @@ def escaped(text: object, surface: Surface, longest: int = MAX_PLAIN) -> str:
 
 
 def block(text: object, longest: int = MAX_BLOCK) -> str:
-    """Return several harmless lines: each is plain, empty ones at the end are gone, a cut ends with `~`."""
-    lines = [plain(line, longest) for line in text.split("\n")] if isinstance(text, str) else []
+    """Return several harmless lines, their spaces kept; empty ones at the end are gone, a cut ends with `~`."""
+    lines = [_plain_with_spaces(line, longest) for line in text.split("\n")] if isinstance(text, str) else []
     joined = "\n".join(lines).rstrip()
     return joined if len(joined) <= longest else joined[: longest - 1] + "~"
+
+
+def _plain_with_spaces(line: str, longest: int) -> str:
+    pieces = re.split(r"( +)", line[: 2 * longest])
+    return "".join(piece if piece.startswith(" ") else plain(piece, longest) for piece in pieces)

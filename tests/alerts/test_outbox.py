@@ -178,6 +178,16 @@ def test_nothing_old_is_repeated_for_ever() -> None:
     assert next_due_seconds(story.notices, [Subscription("am")], at(3600)) is None
 
 
+def test_a_note_on_the_way_takes_nothing_back_and_a_good_end_does() -> None:
+    sinks = [Subscription("am", repeat_seconds=60.0)]
+    call = record(notice(Opening.ACTION_NEEDED, "GuardMissing"), "am", OK, at(0))
+    note = record(notice(Opening.NONE, "RunStarted", 1), "am", OK, at(1))
+    end = record(notice(Opening.NONE, "Promoted", 2), "am", OK, at(2))
+    assert named([call, note], sinks, 61) == [("am", "GuardMissing")]
+    assert named([call, note, end], sinks, 61) == []
+    assert named([call], sinks, GIVE_UP_SECONDS + 1) == []
+
+
 def test_a_failing_repeat_backs_off_too() -> None:
     sinks = [Subscription("am", repeat_seconds=60.0)]
     answers = {"am": lambda second: OK if second == 0 else DOWN}

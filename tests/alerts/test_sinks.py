@@ -31,6 +31,7 @@ from canary.lab.receiver import Answer, Received, Receiver
 from canary.lab.sink_contract import PAGE, SINK_CHECKS, Bench, Check
 
 NOW = datetime(2026, 3, 5, 3, 13, tzinfo=UTC)
+PROMOTED = replace(PAGE, opening=Opening.NONE, reason="Promoted")
 QUICK = TimeLimits(connect=0.5, read=0.3, reply=0.5)
 
 
@@ -238,7 +239,7 @@ def test_a_real_alertmanager_shows_one_alert_a_run_updated_in_place(real_alertma
     assert active(real_alertmanager) == [("checkout-7f9c2", "error"), ("ledger-1", "error")]
     shown = urllib3.request("GET", f"{real_alertmanager}/api/v2/alerts", retries=False).json()
     assert {alert["annotations"]["summary"] for alert in shown} == {PAGE.title}
-    sink.send(replace(PAGE, opening=Opening.NONE))
+    sink.send(PROMOTED)
     assert active(real_alertmanager) == [("ledger-1", "error")]
 
 

@@ -7,7 +7,7 @@ from canary.api.reference import reference
 
 def test_the_page_in_the_docs_is_the_generated_one() -> None:
     page = ROOT / "docs/reference/crd.md"
-    assert page.read_text() == reference(), "run: canary crd --reference > docs/reference/crd.md"
+    assert page.read_text() == reference(), "write canary.api.reference.reference() there"
 
 
 def test_the_page_names_fields_forms_defaults_and_rules() -> None:
