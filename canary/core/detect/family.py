@@ -36,6 +36,7 @@ from canary.core.detect.state import (
     Trouble,
     dump,
     load,
+    require_fit,
     start,
     strengths,
 )
@@ -67,8 +68,9 @@ def update(
     """Fold one look into the state. `phi`: noise factors from here on; within a run they only rise.
 
     Never raises for what a look contains: a look that cannot be used leaves a named trouble, and no evidence.
-    Raises RefusedError for a noise factor that belongs to no monitor.
+    Raises RefusedError for a noise factor that belongs to no monitor, StateUnreadable for a state of other monitors.
     """
+    require_fit(settings, state)
     if phi:
         state = _noisier(settings, state, phi)
     trouble = looks.out_of_time(state, sample)

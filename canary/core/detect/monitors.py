@@ -123,6 +123,7 @@ class Settings:
     theta_hist: float = 0.5
     theta_recent: float = 0.5
     table: tuple[Monitor, ...] = field(init=False, repr=False, compare=False)
+    sizes: Mapping[str, list[int]] = field(init=False, repr=False, compare=False)  # ratios of each test
 
     def __post_init__(self) -> None:
         """Refuse what would break the promise, then build the table once."""
@@ -130,6 +131,8 @@ class Settings:
         _check_extra(self)
         check_phi(self.phi, [extra.name for extra in self.extra])
         object.__setattr__(self, "table", _table(self))
+        sizes = {row.name: [len(grid.ratios) for grid in row.grids] for row in self.table}
+        object.__setattr__(self, "sizes", sizes)
 
     @property
     def limit_log(self) -> float:

@@ -149,6 +149,15 @@ def start(settings: Settings) -> State:
     )
 
 
+def require_fit(settings: Settings, state: State) -> None:
+    """Raise StateUnreadable where the state holds other monitors than the settings: they are fixed for a run."""
+    sizes = {name: [len(mix.log_r) for mix in tests] for name, tests in state.mixes.items()}
+    if sizes != settings.sizes:
+        raise StateUnreadable(
+            f"the state has the monitors {', '.join(sizes)}; the policy {', '.join(settings.sizes)}"
+        )
+
+
 def strengths(mixes: Mapping[str, tuple[Mix, ...]]) -> dict[str, float]:
     """Return ln S per monitor: the weaker of its tests, for each alone would do; one that was never fed has no say."""
     return {

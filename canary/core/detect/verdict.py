@@ -15,7 +15,7 @@ from canary.api.reasons import PPM, MissingReason, Reason, Verdict
 from canary.core.detect import onset, ratio
 from canary.core.detect.monitors import Monitor, MonitorName, Settings
 from canary.core.detect.ratio import Interval
-from canary.core.detect.state import State, Tally
+from canary.core.detect.state import State, Tally, require_fit
 
 HOLD_LOG = log(20.0)  # a healthy run is ever held for evidence with at most 5 %
 CLEAR_LOG = log(5.0)  # above it no step is passed
@@ -147,7 +147,11 @@ class _Question:
 
 
 def judge(settings: Settings, state: State, next_weight_ppm: int | None) -> Judgement:
-    """Return what the evidence says after the last look. `next_weight_ppm` None: all of the traffic comes next."""
+    """Return what the evidence says after the last look. `next_weight_ppm` None: all of the traffic comes next.
+
+    Raises StateUnreadable for a state of other monitors than the settings have.
+    """
+    require_fit(settings, state)
     question = _Question(settings, state, next_weight_ppm)
     finding = next(found for fact in _FACTS if (found := fact(question)) is not None)
     tally = question.orders

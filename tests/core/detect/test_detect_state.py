@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from simulated_shop import poisson
-from steady_looks import LATE, SHOP, arm, healthy
+from steady_looks import LATE, ORDERS_ONLY, SHOP, arm, healthy, look
 
 from canary.core.detect.counters import Counts, Sample, SiteCounts
 from canary.core.detect.family import (
@@ -111,3 +111,11 @@ def test_a_damaged_part_of_a_state_is_refused(path: str) -> None:
 def test_not_a_number_in_a_state_is_refused() -> None:
     with pytest.raises(StateUnreadable, match="NaN"):
         load(dump(healthy(seconds=20.0)).replace("20.0", "NaN"))
+
+
+def test_a_state_of_other_monitors_than_the_policy_has_is_refused() -> None:
+    for other in (ORDERS_ONLY, Settings(extra=(LATE,))):
+        with pytest.raises(StateUnreadable, match="orders"):
+            update(other, healthy(seconds=20.0), look(25.0))
+        with pytest.raises(StateUnreadable):
+            judge(SHOP, start(other), None)
