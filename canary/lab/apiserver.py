@@ -9,8 +9,9 @@ the three patches, replace, delete, the status and scale sub-resources.
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,10 +24,14 @@ from canary.lab.objects import Object, clone, is_deleting, name_of, namespace_of
 from canary.lab.patch import PATCHES
 from canary.lab.printer import table
 from canary.lab.resources import Kind
+from canary.lab.schema import unknown_fields
 from canary.lab.selectors import Predicate, field_selector, label_selector
 from canary.lab.store import Admit, Delete, Store, Write
 from canary.lab.watching import WATCH_SECONDS, Watch, WatchOptions
 
+Change = Callable[[Object], Object]
+
+MAX_UNKNOWN = 10  # fields named in one refusal
 MAX_PAGE = 100_000  # objects in one answer when the client names no limit
 ANYBODY = User("system:anonymous")
 
@@ -50,6 +55,10 @@ class Request:
     @property
     def is_watch(self) -> bool:
         return self.method == "GET" and self.query.get("watch") in ("1", "true")
+
+    @property
+    def is_strict(self) -> bool:
+        return self.query.get("fieldValidation") == "Strict"
 
     @property
     def is_dry(self) -> bool:
@@ -200,6 +209,8 @@ class ApiServer:
 
     def _create(self, request: Request, target: Target) -> Reply:
         draft = _an_object(request.body)
+        if request.is_strict:
+            _refuse_unknown_fields(target.kind, draft)
         meta = draft.setdefault("metadata", {})
         if target.namespace and meta.setdefault("namespace", target.namespace) != target.namespace:
             message = "the namespace of the provided object does not match the namespace sent on the request"
@@ -210,6 +221,8 @@ class ApiServer:
 
     def _update(self, request: Request, target: Target) -> Object:
         change = _change(request)
+        if request.is_strict and target.subresource != "scale":
+            change = _strictly(target.kind, change)
         scaling = target.subresource == "scale"
         status = target.subresource if target.subresource == "status" else ""
         how = Write(status, self._admission(request, target, Operation.UPDATE), request.is_dry)
@@ -321,7 +334,7 @@ def _an_object(body: Any) -> Object:
     return body
 
 
-def _change(request: Request) -> Any:
+def _change(request: Request) -> Change:
     """Return the function that a PUT or PATCH means."""
     if request.method == "PUT":
         body = _an_object(request.body)
@@ -334,6 +347,21 @@ def _change(request: Request) -> Any:
         )
     body = request.body
     return lambda old: patch(old, clone(body))
+
+
+def _strictly(kind: Kind, change: Change) -> Change:
+    def change_known_fields(old: Object) -> Object:
+        changed = change(old)
+        _refuse_unknown_fields(kind, changed)
+        return changed
+
+    return change_known_fields
+
+
+def _refuse_unknown_fields(kind: Kind, draft: Object) -> None:
+    unknown = [f'unknown field "{path}"' for path in islice(unknown_fields(draft, kind.schema), MAX_UNKNOWN)]
+    if unknown:
+        raise ApiError(StatusReason.BAD_REQUEST, f"strict decoding error: {', '.join(unknown)}")
 
 
 def _number(query: Mapping[str, str], name: str) -> int | None:

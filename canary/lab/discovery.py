@@ -1,10 +1,10 @@
 """What there is: the documents from which kubectl learns groups, versions and resources.
 
-Only the plain forms are served; kubectl falls back to them from the aggregated ones. The OpenAPI index is
-empty, so validation on the client's side is off (`kubectl apply --validate=false`). Called by `apiserver.py`;
-pure.
+Only the plain forms are served; kubectl falls back to them from the aggregated ones. What fields the kinds have
+is in `openapi.py`. Called by `apiserver.py`; pure.
 """
 
+from canary.lab import openapi
 from canary.lab.admission import User
 from canary.lab.objects import Object
 from canary.lab.resources import Kind, Kinds
@@ -39,7 +39,9 @@ def answer(kinds: Kinds, method: str, path: str, user: User) -> Object | None:
         case ["apis", group, version]:
             return _resources(kinds, group, version)
         case ["openapi", "v3"]:
-            return {"paths": {}}
+            return openapi.index(kinds)
+        case ["openapi", "v3", *root]:
+            return openapi.document(kinds, "/".join(root))
         case _:
             return None
 

@@ -61,6 +61,26 @@ def _complete_object(value: dict[str, Any], schema: Schema, untouched: AbstractS
             value[name] = _complete(clone(field["default"]), field)
 
 
+def unknown_fields(value: Any, schema: Schema, path: str = "", *, root: bool = True) -> Iterator[str]:
+    """Yield the path of each field that `complete` would prune."""
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from unknown_fields(entry, schema.get("items") or {}, f"{path}[{index}]", root=False)
+    if not isinstance(value, dict):
+        return
+    fields: Mapping[str, Schema] = schema.get("properties") or {}
+    rest = schema.get("additionalProperties")
+    has_meta = root or schema.get("x-kubernetes-embedded-resource")
+    for name, entry in value.items():
+        field = fields.get(name, rest if isinstance(rest, dict) else None)
+        if has_meta and name in _OBJECT_META:
+            continue
+        if field is not None:
+            yield from unknown_fields(entry, field, _joined(path, name), root=False)
+        elif not schema.get(_PRESERVE) and rest is None:
+            yield _joined(path, name)
+
+
 def problems(value: Any, schema: Schema, path: str = "", old: Any = None) -> Iterator[str]:
     """Yield each breach of the schema by `value` as a sentence that starts with its path.
 

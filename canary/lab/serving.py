@@ -48,7 +48,7 @@ class HttpServer:
         self._listener.api = server
         self._listener.tokens = dict(tokens)
         self._thread = threading.Thread(
-            target=self._listener.serve_forever, args=(0.05,), name="lab-apiserver"
+            target=self._listener.serve_forever, args=(0.05,), name="lab-apiserver", daemon=True
         )
         self._thread.start()
 
@@ -87,13 +87,13 @@ class _Listener(ThreadingHTTPServer):
     tokens: dict[str, User]
     context: ssl.SSLContext
     request_queue_size = BACKLOG
-    daemon_threads = False
-    block_on_close = True
+    daemon_threads = True  # a program that crashes must not hang on a connection
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
         self._watches: set[Watch] = set()
         self._open_lock = threading.Lock()
+        self._threads_running: set[threading.Thread] = set()
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -103,6 +103,11 @@ class _Listener(ThreadingHTTPServer):
         with self._open_lock:
             self._open.add(connection)
         return connection, address
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self._threads_running.add(threading.current_thread())
+        super().process_request_thread(request, client_address)
+        self._threads_running.discard(threading.current_thread())
 
     def shutdown_request(self, request: Any) -> None:
         with self._open_lock:
@@ -131,6 +136,8 @@ class _Listener(ThreadingHTTPServer):
         while self._open and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
         self._shut(socket.SHUT_RDWR)
+        for thread in tuple(self._threads_running):
+            thread.join(STOP_SECONDS)
 
     def _shut(self, how: int) -> None:
         with self._open_lock:

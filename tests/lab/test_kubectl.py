@@ -290,3 +290,23 @@ def test_a_stranger_is_not_let_in(bed: Bed, tmp_path: Path) -> None:
     config_file.write_text(text, encoding="utf-8")
     stranger = Kubectl(bed.alice.program, config_file, tmp_path / "cache")
     assert "logged in" in stranger.refused("get", "pods")
+
+
+def test_apply_without_flags_has_its_fields_checked_by_the_server(bed: Bed) -> None:
+    bed.alice("apply", "-f", "-", given=config("checked", "one"))
+    counters = {"orders": {"counter": "orders_total"}, "requests": {"counter": "requests_total"}}
+    spec = {"target": {"kind": "Deployment", "name": "x"}, "analysis": counters, "stepz": []}
+    policy = {
+        "apiVersion": "canary-controller.io/v1alpha1",
+        "kind": "CanaryPolicy",
+        "metadata": {"name": "typo"},
+    }
+    said = bed.alice.refused("apply", "-f", "-", given={**policy, "spec": spec})
+    assert 'unknown field "spec.stepz"' in said
+    assert "NotFound" in bed.alice.refused("get", "canarypolicy", "typo")
+
+
+def test_explain_shows_what_the_fields_of_our_kinds_mean(bed: Bed) -> None:
+    told = bed.alice("explain", "canarypolicies.spec.analysis")
+    assert "CanaryPolicy" in told
+    assert "falseRollback" in told
