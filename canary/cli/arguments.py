@@ -1,4 +1,8 @@
-"""Flags that several verbs share, and the types of flags: each refuses nonsense with an example of what is meant."""
+"""Flags that several verbs share, and the types of flags.
+
+Enters: what the user typed. Leaves: a value, or a refusal with an example of what is meant. The verbs' `configure`
+functions call this; nothing here knows a cluster.
+"""
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace

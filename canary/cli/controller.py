@@ -1,4 +1,7 @@
-"""`canary run`: the controller's flags into one frozen value; `operator.run` does the rest."""
+"""`canary run`: the controller's flags into one frozen value.
+
+Enters: the flags. Leaves: `RunOptions`, which `operator.run` receives; nothing of the controller is imported before.
+"""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from urllib.parse import urlsplit
@@ -10,6 +13,12 @@ from canary.settings import RunOptions, SinkAddress
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
+    _add_cluster(parser)
+    _add_telling(parser)
+    _add_working(parser)
+
+
+def _add_cluster(parser: ArgumentParser) -> None:
     own = RunOptions()
     cluster = parser.add_argument_group("cluster")
     cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="absent: the pod's own account")
@@ -34,6 +43,10 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     cluster.add_argument(
         "--identity", default="", metavar="NAME", help="name in the lease; absent: host and chance"
     )
+
+
+def _add_telling(parser: ArgumentParser) -> None:
+    own = RunOptions()
     telling = parser.add_argument_group("telling people")
     telling.add_argument(
         "--webhook",
@@ -55,6 +68,10 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         "--telemetry", default=own.telemetry, metavar="HOST:PORT", help="/metrics, /healthz, /readyz"
     )
     telling.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=own.log_level)
+
+
+def _add_working(parser: ArgumentParser) -> None:
+    own = RunOptions()
     reading = parser.add_argument_group("reading and working")
     reading.add_argument(
         "--prometheus",

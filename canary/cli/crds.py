@@ -1,4 +1,7 @@
-"""`canary crd`: the CRDs for kubectl apply, or the schema of one of our JSON outputs."""
+"""`canary crd`: the CRDs for kubectl apply, or the schema of one of our JSON outputs.
+
+Nothing is asked of a cluster. The CRDs come from the models, the schemas from `schemas.py`.
+"""
 
 from argparse import ArgumentParser, Namespace
 

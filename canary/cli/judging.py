@@ -1,4 +1,7 @@
-"""`canary judge POLICY < samples.jsonl > verdicts.jsonl`: the judgement alone, offline and deterministic."""
+"""`canary judge POLICY < samples.jsonl > verdicts.jsonl`: the judgement alone, offline and deterministic.
+
+Enters: a policy manifest and one JSON object a line. Leaves: one verdict a line, by the same road as in production.
+"""
 
 import sys
 from argparse import ArgumentParser, Namespace

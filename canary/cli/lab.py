@@ -1,4 +1,7 @@
-"""`canary demo` and `canary rehearse`: flags in, one frozen value of options to the lab; nothing heavy before that."""
+"""`canary demo` and `canary rehearse`: what the embedded cluster is asked to play.
+
+Enter: the flags. Leaves: one frozen value of options for the lab; nothing heavy is imported before that.
+"""
 
 from argparse import ArgumentParser, Namespace
 

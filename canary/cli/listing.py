@@ -1,4 +1,8 @@
-"""`canary list`: every protected workload in a row, and who needs a person below."""
+"""`canary list`: every protected workload in a row, and who needs a person below.
+
+Enter: the runs and policies of a namespace or of all. Leaves: a table, JSON, YAML, Markdown or names; with -w the
+table keeps itself up to date until Ctrl-C.
+"""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence

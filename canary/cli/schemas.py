@@ -1,4 +1,8 @@
-"""JSON schemas of what `-o json` prints. A schema only grows: a field is never renamed, retyped or taken away."""
+"""JSON schemas of what `-o json` prints.
+
+A schema only grows: a field is never renamed, retyped or taken away. `canary crd --schema NAME` prints one, and the
+tests hold every document of the command line against its own.
+"""
 
 from typing import Any
 

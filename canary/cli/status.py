@@ -1,4 +1,7 @@
-"""`canary status`: one run, the answer first; with -w until the run is over."""
+"""`canary status`: one run, the answer first; with -w until the run is over.
+
+Enters: a target. Leaves: the screen of `core.screen`, or the same facts as JSON, YAML, Markdown or JUnit.
+"""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
+    parser.epilog = "steps: + passed, < under way, x taken back, ? waits for a person before it begins"
     add_target(parser)
     parser.add_argument(
         "-w", "--watch", action="store_true", help="keep the screen up to date until the run is over"

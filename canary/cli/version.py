@@ -1,4 +1,7 @@
-"""`canary version`: this program, the cluster's controller, and a warning where they are too far apart."""
+"""`canary version`: this program, the cluster's controller, and a warning where they are too far apart.
+
+What the cluster does not tell is left out with a note; the version of this program is always printed.
+"""
 
 from argparse import ArgumentParser, Namespace
 

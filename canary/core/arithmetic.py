@@ -9,7 +9,7 @@ from datetime import datetime
 
 from canary.core import wording
 from canary.core.explain import effect_text, evidence_words, lost_words, phase_words
-from canary.core.stored import Measured, StoredRun
+from canary.core.stored import Measured, StoredRun, under
 
 COLUMNS = 80
 LABEL = 11
@@ -37,7 +37,7 @@ def explanation(run: StoredRun, metric: str = "") -> list[str]:
         lines += _labelled("Evidence", "none: no look at both versions is on record")
     if run.top_ppm:
         lines += _labelled("Lost", lost_words(run))
-    phi = run.raw.get("status", {}).get("analysis", {}).get("phi") if run.raw.get("status") else None
+    phi = under(run.raw, "status", "analysis", "phi")
     return lines + (_labelled("Noise", _noise(run, phi)) if isinstance(phi, dict) and phi else [])
 
 
@@ -97,7 +97,7 @@ def _others(run: StoredRun, chosen: Measured) -> str:
 
 def _noise(run: StoredRun, phi: dict[str, object]) -> str:
     figures = ", ".join(f"{wording.plain(name, 24)} {wording.plain(value, 8)}" for name, value in phi.items())
-    assumed = run.raw["status"]["analysis"].get("phiAssumed") is not False
+    assumed = under(run.raw, "status", "analysis", "phiAssumed") is not False
     return f"variance against chance alone, {'assumed' if assumed else 'measured'}: {figures}"
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from canary.api.reasons import Phase, Reason, Verb, Verdict
 from canary.core import wording
-from canary.core.stored import Measured, StoredRun
+from canary.core.stored import Measured, StoredRun, under
 from canary.core.wording import duration, seconds_between, share
 
 MAX_ATTEMPTS = 2  # of one version; a third asks for a fix
@@ -177,14 +177,10 @@ def change_words(run: StoredRun) -> str:
 
 
 def _names(run: StoredRun, field: str) -> str:
-    found = run.raw.get("spec", {}).get("change", {}).get(field) if run.raw.get("spec") else None
-    names = (
-        [wording.plain(name, 24) for name in found if isinstance(name, str)]
-        if isinstance(found, list)
-        else []
-    )
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more
+    found = under(run.raw, "spec", "change", field)
+    names = [wording.plain(name, 24) for name in found] if isinstance(found, list) else []
+    names = [name for name in names if name]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def effect_text(effect: Measured) -> str:

@@ -60,7 +60,8 @@ def _headline(run: StoredRun, scene: Scene) -> list[Line]:
     ended = run.at("decidedAt") or run.at("finishedAt") if run.final or run.asked_ppm == 0 else None
     if start is not None:
         weight = run.top_ppm if run.asked_ppm == 0 else run.asked_ppm
-        text += f" after {duration(seconds_between(start, ended or scene.now))} at {share(weight)}"
+        link = "after" if ended is not None else "for"
+        text += f" {link} {duration(seconds_between(start, ended or scene.now))} at {share(weight)}"
     change = f"change: {change_words(run)}"
     if len(text) + 5 + len(change) <= COLUMNS:
         return [Line(f"{text}     {change}")]
@@ -79,12 +80,13 @@ def _because(run: StoredRun) -> list[Line]:
 def _metrics(run: StoredRun) -> list[Line]:
     if not run.measured:
         return []
-    wide = min(17, max(8, *(len(effect.name) for effect in run.measured)))
+    wide = min(17, max([8, *(len(effect.name) for effect in run.measured)]))
+    effects = max([17, *(len(effect_text(effect)) for effect in run.measured)])
     limit = run.figure("limitLog10")
 
     def row(cells: Sequence[str]) -> str:
         name, seen, expected, effect, evidence, state = cells
-        return f"  {name[:wide]:<{wide}}  {seen:<9} {expected:<9} {effect:<17} {evidence:<12} {state}"
+        return f"  {name[:wide]:<{wide}}  {seen:<9} {expected:<9} {effect:<{effects}} {evidence:<12} {state}"
 
     lines = [Line(row(("metric", "canary", "expected", "effect (95 %)", "evidence", "state")))]
     for effect in run.measured:

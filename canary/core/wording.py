@@ -13,6 +13,7 @@ from math import isfinite
 from canary.api.reasons import PPM
 
 MAX_PLAIN = 1024
+MAX_PERCENT = 999  # beyond it a rise is only said to be larger
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
@@ -93,6 +94,8 @@ def signed_percent(ratio: float | None) -> str:
     if ratio is None:
         return "?"
     value = 100 * ratio
+    if value > MAX_PERCENT:
+        return f">{MAX_PERCENT}"
     text = f"{value:+.1f}" if abs(value) < 1 else f"{value:+.0f}"
     return "0" if float(text) == 0 else text
 
@@ -122,7 +125,7 @@ def clock(at: datetime, before: datetime | None) -> str:
     """Write a time of day; only its seconds where it falls in the same minute as the one `before` it."""
     if before is None:
         return f"{at:%H:%M:%S}Z"
-    tenths = f"{at.second + at.microsecond / 1e6:04.1f}"
+    tenths = f"{at.second + at.microsecond / 1e6:04.1f}".removesuffix(".0")
     same_minute = at.replace(second=0, microsecond=0) == before.replace(second=0, microsecond=0)
     return f":{tenths}" if same_minute else f"{at:%H:%M}:{tenths}"
 

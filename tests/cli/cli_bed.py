@@ -1,0 +1,207 @@
+"""A shop in the embedded cluster over real HTTPS, runs written by hand as the controller would, and the CLI in process.
+
+`Bed.canary(...)` is one command line of one person; it returns the exit code and what was printed. A pytest plugin:
+test modules name it in `pytest_plugins`, so that all of them share one cluster, which each test finds empty.
+"""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from run_story import POLICY_SPEC, Json
+
+from canary.api.crd import crds
+from canary.api.marks import Mark
+from canary.api.reasons import API_VERSION
+from canary.cli.main import main
+from canary.kube.client import Client, Intent
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CANARYREQUESTS,
+    CANARYRUNS,
+    HTTPROUTES,
+    LEASES,
+    NAMESPACES,
+    SERVICES,
+)
+from canary.lab.admission import CONTROLLER, User
+from canary.lab.apiserver import ApiServer
+from canary.lab.cluster import RealTimeCluster
+from canary.lab.serving import HttpServer
+
+PEOPLE = {
+    "dana": User("dana", ("devs",)),
+    "agent": User("system:serviceaccount:ci:agent"),
+    "controller": User(CONTROLLER),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command line printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Bed:
+    """One cluster for a whole module of tests; each test brings its own namespace or cleans up by `put`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = RealTimeCluster()
+        self.cluster.install(crds())
+        self.server = HttpServer(self.cluster.server, PEOPLE)
+        self.configs = {
+            token: str(self.server.kubeconfig(folder / token, token, namespace="shop")) for token in PEOPLE
+        }
+        self.controller = Client(self.cluster.transport(PEOPLE["controller"]))
+        self.namespace("shop")
+
+    @property
+    def api(self) -> ApiServer:
+        return self.cluster.server
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.cluster.stop()
+
+    def namespace(self, name: str) -> None:
+        if self.controller.get(NAMESPACES.at("", name)) is None:
+            self.controller.create(NAMESPACES, {"metadata": {"name": name}}, intent=Intent.NEUTRAL)
+
+    def clear(self) -> None:
+        """Take away what a test left: runs, requests, policies, routes, heartbeats."""
+        for resource in (CANARYRUNS, CANARYREQUESTS, CANARYPOLICIES, HTTPROUTES, LEASES, SERVICES):
+            kind = self.cluster.store.kinds.find(resource.group, resource.plural)
+            assert kind is not None
+            for obj in self.cluster.store.select(kind, "", lambda _: True):
+                self.cluster.store.delete(kind, (obj["metadata"]["namespace"], obj["metadata"]["name"]))
+
+    def put(self, run: Json) -> Json:
+        """Store a run with its status, as the controller writes them."""
+        run = deepcopy(run)
+        namespace, name = run["metadata"]["namespace"], run["metadata"]["name"]
+        self.namespace(namespace)
+        ref, status = CANARYRUNS.at(namespace, name), run.pop("status", {})
+        if self.controller.get(ref) is None:
+            created = {**run, "metadata": {"name": name, "namespace": namespace}}
+            self.controller.create(CANARYRUNS, created, intent=Intent.NEUTRAL)
+        stored = self.controller.merge_patch(
+            ref, {"status": status}, intent=Intent.NEUTRAL, subresource="status"
+        )
+        assert stored is not None
+        return stored
+
+    def put_policy(self, name: str = "checkout", namespace: str = "shop", serving: str = "v2.30.4") -> None:
+        self.namespace(namespace)
+        spec = deepcopy(POLICY_SPEC)
+        spec["target"]["name"] = name
+        obj = {
+            "apiVersion": API_VERSION,
+            "kind": "CanaryPolicy",
+            "metadata": {"name": name, "namespace": namespace},
+        }
+        self.controller.create(CANARYPOLICIES, {**obj, "spec": spec}, intent=Intent.NEUTRAL)
+        revision = {"templateHash": "sha256:" + "d" * 64, "version": serving}
+        ref, status = CANARYPOLICIES.at(namespace, name), {"serving": revision}
+        self.controller.merge_patch(ref, {"status": status}, intent=Intent.NEUTRAL, subresource="status")
+
+    def put_route(self, ppm: int = 10_000, *, armed: bool = True, namespace: str = "shop") -> None:
+        """Store a route that gives the side its share, marked as the controller marks it."""
+        marks = {Mark.STABLE.value: "checkout", Mark.WEIGHT.value: str(ppm), Mark.RUN.value: "checkout-7f9c2"}
+        marks |= {Mark.KILL.value: "[[0, 1, 0]]"} if armed else {}
+        for name, labels in (("checkout", {}), ("checkout-canary", {Mark.ROLE.value: "canary"})):
+            service = {"metadata": {"name": name, "namespace": namespace, "labels": labels}}
+            spec = {"ports": [{"port": 80}], "selector": {"app": name}}
+            self.controller.create(SERVICES, {**service, "spec": spec}, intent=Intent.NEUTRAL)
+        refs = [
+            {"name": "checkout", "port": 80, "weight": 1_000_000 - ppm},
+            {"name": "checkout-canary", "port": 80, "weight": ppm},
+        ]
+        route = {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "checkout", "namespace": namespace, "annotations": marks},
+            "spec": {"parentRefs": [{"name": "web"}], "rules": [{"backendRefs": refs}]},
+        }
+        self.controller.create(HTTPROUTES, route, intent=Intent.NEUTRAL)
+
+    def weights(self, namespace: str = "shop") -> list[int]:
+        route = self.controller.get(HTTPROUTES.at(namespace, "checkout"))
+        assert route is not None
+        return [ref["weight"] for ref in route["spec"]["rules"][0]["backendRefs"]]
+
+    def heartbeat(self, age_seconds: float) -> None:
+        self.namespace("canary-system")
+        renewed = (datetime.now(UTC) - timedelta(seconds=age_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease = {"metadata": {"name": "canary-controller-heartbeat", "namespace": "canary-system"}}
+        spec = {"holderIdentity": "c1", "leaseDurationSeconds": 25, "renewTime": renewed}
+        self.controller.create(LEASES, {**lease, "spec": spec}, intent=Intent.NEUTRAL)
+
+    def requests(self, namespace: str = "shop") -> list[Json]:
+        return self.controller.list(CANARYREQUESTS, namespace)
+
+    def canary(self, *words: str, person: str = "dana") -> Said:
+        """Run one command line in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                code = main([*words, "--kubeconfig", self.configs[person]])
+            except SystemExit as stop:  # argparse's own way to refuse
+                code = int(stop.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
+
+
+class Answering:
+    """A controller's voice: answers every new request by a function, until the block ends."""
+
+    def __init__(self, bed: Bed, answer: Callable[[Json], Json | None], namespace: str = "shop") -> None:
+        self._bed, self._answer, self._namespace = bed, answer, namespace
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Answering":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            for request in self._bed.requests(self._namespace):
+                if "outcome" not in (request.get("status") or {}):
+                    self._tell(request)
+            time.sleep(0.02)
+
+    def _tell(self, request: Json) -> None:
+        status = self._answer(request)
+        if status is None:
+            return
+        ref = CANARYREQUESTS.at(self._namespace, request["metadata"]["name"])
+        self._bed.controller.merge_patch(
+            ref, {"status": status}, intent=Intent.LOWERING, subresource="status"
+        )
+
+
+@pytest.fixture(scope="session")
+def whole_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    bed = Bed(tmp_path_factory.mktemp("cli"))
+    yield bed
+    bed.stop()
+
+
+@pytest.fixture
+def cli(whole_bed: Bed) -> Bed:
+    whole_bed.clear()
+    return whole_bed

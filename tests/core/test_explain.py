@@ -1,0 +1,162 @@
+"""The first line of every phase: are customers safe, must somebody act; and what may follow."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from datetime import timedelta
+
+import pytest
+from run_story import NOW, a_run, at, exposed, rolled_back
+
+from canary.api.reasons import Phase
+from canary.core import explain, intake
+from canary.core.explain import Scene, Tone, next_actions, next_sentence, shown, standing
+from canary.core.screen import status_lines
+from canary.core.stored import StoredRun
+
+SCENE = Scene(NOW, "prod-us")
+
+
+def in_phase(phase, ppm=0, seen=None, **status):
+    run = exposed()
+    run["status"] |= {"phase": phase, **status}
+    run["status"]["traffic"] |= {"weightPpm": ppm, "observedPpm": ppm if seen is None else seen}
+    return StoredRun(run)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (StoredRun(a_run()), "CUSTOMERS SAFE: v2.30.4 serves 100 %; v2.31.0 has no traffic yet"),
+        (StoredRun(exposed()), "WATCHED: 1 % on v2.31.0, no sign of lost orders"),
+        (in_phase("Paused"), "CUSTOMERS SAFE, DECISION NEEDED: v2.30.4 serves 100 %"),
+        (in_phase("Paused", 0, 10_000), "PAUSED: asked 0 %, 1 % still seen on v2.31.0"),
+        (
+            in_phase("Draining"),
+            "ACTION NEEDED: the whole site fell; v2.31.0 has no traffic, the cause is open",
+        ),
+        (in_phase("Promoted"), "CUSTOMERS SAFE: v2.31.0 serves 100 %, promoted"),
+        (
+            in_phase("RollingBack", 0, 10_000, reason="RollbackUnverified", decidedAt=at(0)),
+            "ACTION NEEDED: rollback not verified for 36 s; asked 0 %, route gives 1 %",
+        ),
+        (
+            in_phase("RolledBack", 0, 10_000),
+            "ACTION NEEDED: v2.31.0 still receives 1 % (asked 0 %): `canary abort --now`",
+        ),
+        (
+            StoredRun(rolled_back()),
+            "CUSTOMERS SAFE: v2.30.4 serves 100 %, verified 2.1 s after the decision",
+        ),
+        (in_phase("Sideways", 10_000), "Sideways: 1 % on v2.31.0; this canary is older than the controller"),
+    ],
+    ids=lambda value: value.phase if isinstance(value, StoredRun) else "",
+)
+def test_the_first_line_says_whether_customers_are_safe(run, words):
+    assert standing(run, SCENE).text == words
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_every_phase_has_its_own_first_line(phase):
+    assert "older than the controller" not in standing(in_phase(phase.value), SCENE).text
+
+
+def test_a_dead_controller_with_traffic_on_the_side_is_the_first_thing_said():
+    line = standing(StoredRun(exposed()), Scene(NOW, heartbeat_seconds=14.0))
+    assert (
+        line.text
+        == "NOBODY JUDGES: no controller for 14 s, 1 % on v2.31.0. `canary abort --now` works without it"
+    )
+    assert line.tone is Tone.DANGER
+    assert "canary abort checkout --now" in next_sentence(
+        StoredRun(exposed()), Scene(NOW, heartbeat_seconds=14.0)
+    )
+
+
+def test_a_dead_controller_harms_nobody_where_nothing_has_traffic():
+    assert "NOBODY" not in standing(StoredRun(a_run()), Scene(NOW, heartbeat_seconds=999.0)).text
+
+
+def test_blindness_at_a_weight_is_said_with_its_age():
+    run = exposed()
+    run["status"]["analysis"]["blindSince"] = at(-4)
+    assert standing(StoredRun(run), SCENE).text == "BLIND: no data for 40 s, 1 % on v2.31.0"
+    assert shown(StoredRun(run), NOW)["verdict"] == "blind 40s"
+
+
+def test_a_suspicion_is_named_before_it_is_proved():
+    run = exposed()
+    run["status"]["analysis"]["effects"][0] |= {"state": "suspect"}
+    assert standing(StoredRun(run), SCENE).text == "SUSPECT: orders -100 % [-100,-81] at 1 % on v2.31.0"
+
+
+def test_the_words_of_kubectl_get_come_from_the_same_author():
+    assert shown(StoredRun(rolled_back()), NOW) == {
+        "slice": "0%",
+        "step": "1/6",
+        "verdict": "orders -100%",
+        "lost": "22",
+        "evidence": "3.9/3.0",
+        "observed": "0%",
+    }
+
+
+def test_only_what_the_state_admits_is_offered():
+    allowed = {action.verb.value for action in next_actions(StoredRun(exposed())) if action.allowed}
+    assert allowed == {"abort", "hold"}
+    after = {action.verb.value for action in next_actions(StoredRun(rolled_back())) if action.allowed}
+    assert after == {"retry"}
+    spent = rolled_back()
+    spent["spec"]["attempt"] = 2
+    assert not any(action.allowed for action in next_actions(StoredRun(spent)))
+
+
+def test_the_attempts_told_are_the_attempts_granted():
+    assert explain.MAX_ATTEMPTS == intake.MAX_ATTEMPTS
+
+
+def test_the_message_of_a_condition_names_the_version_that_serves():
+    assert explain.condition_message(StoredRun(exposed()), NOW) == "v2.31.0 at 1 %, clear"
+    ended = explain.condition_message(StoredRun(rolled_back()), NOW)
+    assert ended == "customers safe on v2.30.4; v2.31.0 rolled back: orders -100 %"
+    assert explain.condition_message(StoredRun(a_run()), NOW).startswith(
+        "v2.30.4 serves 100 %; v2.31.0 waits"
+    )
+
+
+HOSTILE = "\x1b[2J\u202e\n<script>" + "`|" * 400
+
+
+def poisoned(value):
+    """Put hostile text in the place of every text."""
+    if isinstance(value, dict):
+        return {key: poisoned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [poisoned(inner) for inner in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("odd", [{}, [], "text", 7, None, {"x": 1}])
+def test_any_record_at_all_makes_a_harmless_screen(odd):
+    whole = rolled_back()
+    records = [{}, poisoned(whole), {"spec": odd, "status": odd, "metadata": odd}]
+    for part in ("spec", "status"):
+        for field in whole[part]:
+            records.append({**deepcopy(whole), part: {**whole[part], field: odd}})
+    for field in whole["status"]["analysis"]:
+        broken = deepcopy(whole)
+        broken["status"]["analysis"][field] = odd
+        records.append(broken)
+    for record in records:
+        lines = status_lines(StoredRun(record), Scene(NOW + timedelta(days=400), HOSTILE))
+        assert all(len(line.text) <= 80 for line in lines)
+        assert "\x1b" not in "".join(line.text for line in lines)
+
+
+def test_the_sentences_need_no_models():
+    names = "explain,screen,overview,arithmetic"
+    code = f"import sys; from canary.core import {names}; print('pydantic' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "False"
