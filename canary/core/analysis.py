@@ -76,14 +76,13 @@ def _judged(
 ) -> Analysed:
     folded, share, measured = rest
     started = run.status.analysis.started_at or _moment(run, looked.at)
-    phi = {name: memory.noise.phi(name).value for name in monitor_names(run.spec.policy)}
-    settings = settings_of(run.spec.policy, run.spec.steps, phi, site=looked.site is not None)
+    settings = memory.settings or _settings(run, memory, looked)
     state = memory.detector if memory.detector is not None else family.start(settings)
     offset = (started - _zero(run)).total_seconds()
     sample = _sample(run, memory, looked, (folded, offset))
     state = family.update(settings, state, sample, phi=memory.noise.measured())
     judgement = family.judge(settings, state, _next_weight(run))
-    memory = replace(memory, detector=state, step=_step_told(run))
+    memory = replace(memory, detector=state, settings=settings, step=_step_told(run))
     status = _shown(run, judgement, (looked, started))
     status = status.model_copy(update=measured)
     return Analysed(
@@ -95,6 +94,14 @@ def _judged(
         orders_in_step=judgement.orders.seen,
         gained=judgement.gained,
     )
+
+
+def _settings(run: Run, memory: Memory, looked: Looked) -> Settings:
+    """Return the settings of this run; which monitors there are is decided once, when the first slice begins."""
+    phi = {name: memory.noise.phi(name).value for name in monitor_names(run.spec.policy)}
+    known = memory.detector.mixes if memory.detector is not None else None
+    site = MonitorName.SITE in known if known is not None else looked.site is not None
+    return settings_of(run.spec.policy, run.spec.steps, phi, site=site)
 
 
 def _zero(run: Run) -> datetime:

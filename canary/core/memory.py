@@ -11,7 +11,7 @@ from typing import Any
 
 from canary.api.run import AnalysisStatus
 from canary.core.detect.counters import CountersState
-from canary.core.detect.family import State, dump, load
+from canary.core.detect.family import Settings, State, dump, load
 from canary.core.detect.noise import NoiseMeter, Scale
 from canary.core.share import Tally
 
@@ -32,6 +32,8 @@ class Memory:
 
     detector: State | None = None
     """None before the first slice."""
+    settings: Settings | None = None
+    """The detector's settings: derived from the run, kept because making them takes longer than using them."""
     counters: CountersState = CountersState()
     noise: NoiseMeter = NoiseMeter()
     noise_seconds: float = 0.0

@@ -238,6 +238,15 @@ class Stage:
         newest = max(stored, key=lambda each: int(each["metadata"]["resourceVersion"]), default=None)
         return run_of(newest, Limits()) if newest is not None else None
 
+    def orders_per_second(self) -> float:
+        """Return how many orders a second the customers really wanted, over the whole visit."""
+        with self._told:
+            told = list(self.sales)
+        if len(told) < 2:
+            return 0.0
+        first, last = told[0], told[-1]
+        return (last["total"]["wanted"] - first["total"]["wanted"]) / max(1e-9, last["at"] - first["at"])
+
     def truth(self) -> list[Truth]:
         """Return what really happened to the customers of every pod that ever ran."""
         return self._kubelet.truth()

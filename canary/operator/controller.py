@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from canary.api.reasons import Phase
 from canary.core.guards import JUDGED
 from canary.errors import CanaryError, ConflictError, InvariantError, UnavailableError
-from canary.kube.cache import Change
+from canary.kube.cache import Change, outline
 from canary.kube.queue import Lane, Taken, Urgency, WorkQueue
 from canary.kube.resources import (
     CANARYPOLICIES,
@@ -23,7 +23,7 @@ from canary.kube.resources import (
     Resource,
     Selection,
 )
-from canary.kube.watch import Reflector
+from canary.kube.watch import Options, Reflector
 from canary.operator.hands import Hands
 from canary.operator.policies import PolicyTicker
 from canary.operator.schedule import Schedule
@@ -80,7 +80,13 @@ class Controller:
         self._stopping = threading.Event()
         self._workers: list[threading.Thread] = []
         self.reflectors = [
-            Reflector(hands.client, Selection(resource, namespace), self._changed, clock=hands.clock)
+            Reflector(
+                hands.client,
+                Selection(resource, namespace),
+                self._changed,
+                clock=hands.clock,
+                options=Options(keep=outline) if resource == DEPLOYMENTS else None,
+            )
             for resource in (CANARYPOLICIES, CANARYRUNS, CANARYREQUESTS, DEPLOYMENTS)
         ]
         self._cache = {reflector.resource.plural: reflector for reflector in self.reflectors}

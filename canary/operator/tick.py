@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from canary.api.reasons import Phase, Reason
+from canary.api.reasons import Phase, Reason, Verdict
 from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
@@ -39,8 +39,8 @@ from canary.operator.objects import Json, run_of
 from canary.operator.tell import Teller, stored_form
 
 logger = logging.getLogger(__name__)
-SUSPICIOUS_NATS = 3.0  # the evidence moved so much in one look that the next one comes early
-EARLY_SECONDS = 0.5
+SUSPICIOUS_NATS = 1.0  # the evidence grew so much in one look that the next one comes early
+EARLY_SECONDS = 0.25
 WRITE_EVERY_SECONDS = 5.0
 LEAST_OWED_SECONDS = 0.25
 
@@ -198,7 +198,7 @@ def _moving(analysed: Analysed | None) -> bool:
     return (
         analysed is not None
         and not isinstance(analysed.finding, Missing)
-        and abs(analysed.gained) >= SUSPICIOUS_NATS
+        and (analysed.gained >= SUSPICIOUS_NATS or analysed.finding.verdict is Verdict.HOLD)
     )
 
 

@@ -1,0 +1,241 @@
+"""`canary demo`: one story, told by the real parts, with figures that were measured.
+
+On the stage everything is real: HTTP requests, the API server's port, the controller's process. `--speed` and the
+healthy story use simulated time instead (a good change needs minutes of evidence); the screen says so. The exit code is
+0 when the story ended as it should.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from canary.core.decision import Run
+from canary.errors import CanaryError
+from canary.kube.client import Client, Intent
+from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, NAMESPACES, Ref
+from canary.lab import manifests
+from canary.lab.measured import Measured, measure
+from canary.lab.plot import Point
+from canary.lab.scenario import Scenario, Setting
+from canary.lab.showing import Show
+from canary.lab.stage import TOKENS, Stage, StageSetting
+from canary.lab.stories import PLOTS, bug
+from canary.lab.worlds import World
+from canary.operator.tell import stored_form
+from canary.settings import DemoOptions, Story
+
+LIMIT_SECONDS = 240.0
+SIMULATED_LIMIT_SECONDS = 4 * 3600.0
+LOOK_SECONDS = 0.1
+PAGE_SECONDS = 3.0
+INTERRUPTED, FAILED = 130, 1
+
+
+def main(options: DemoOptions) -> int:
+    """Tell the story; return the exit code."""
+    show = Show(options)
+    try:
+        measured = _simulated(options, show) if _on_simulated_time(options) else _staged(options, show)
+    except KeyboardInterrupt:
+        show.say("interrupted; everything that was started has been ended")
+        return INTERRUPTED
+    except CanaryError as error:
+        show.say(f"the demo could not be told: {error}")
+        return FAILED
+    finally:
+        show.close()
+    plot = PLOTS[options.story]
+    well = measured.outcome == plot.ends_well_in.value or (
+        options.story is Story.DECEMBER and measured.outcome == "Refused"
+    )
+    show.end(measured, plot)
+    if options.json:
+        sys.stdout.write(json.dumps(measured.document()) + "\n")
+    return 0 if measured.outcome == plot.ends_well_in else FAILED
+
+
+def _on_simulated_time(options: DemoOptions) -> bool:
+    if options.speed is not None:
+        return options.speed != 1
+    return options.story is Story.HEALTHY
+
+
+# -- real time -----------------------------------------------------------------------------------------------------
+
+
+def _staged(options: DemoOptions, show: Show) -> Measured:
+    plot = PLOTS[options.story]
+    show.say(f"{plot.title}")
+    show.say(
+        f"a shop with {options.orders_per_second:g} orders a second opens on this machine; real HTTP, no cluster"
+    )
+    policy = {**plot.policy}
+    stage = Stage(StageSetting(seed=options.seed, orders_per_second=options.orders_per_second, policy=policy))
+    try:
+        stage.open_shop()
+        show.say(f"a second terminal:  export KUBECONFIG={stage.kubeconfig('dana')}")
+        show.say("                    canary status -w     canary abort")
+        if options.story is Story.DECEMBER:
+            return _december(options, show, stage)
+        show.say(
+            f"an AI-assisted change arrives: {manifests.OLD} -> {manifests.NEW}. It is held, and watched first"
+        )
+        stage.push(bug(plot, options))
+        _follow(show, stage.latest_run, _real_pause, LIMIT_SECONDS)
+        _await_page(show, stage)
+        return _measured_on(stage, options)
+    finally:
+        stage.close()
+
+
+def _real_pause() -> float:
+    time.sleep(LOOK_SECONDS)
+    return time.time()
+
+
+def _follow(
+    show: Show, latest: Callable[[], Run | None], pause: Callable[[], float], limit: float
+) -> Run | None:
+    """Show every look until the run is over."""
+    begun = now = pause()
+    while now - begun < limit:
+        run = latest()
+        if run is not None and run.status.started_at is not None:
+            show.run(stored_form(run), point_of(run), datetime.fromtimestamp(now, UTC))
+            if run.status.phase.final:
+                return run
+        now = pause()
+    return None
+
+
+def point_of(run: Run) -> Point | None:
+    """Return the run's newest look as a point of the curves; None before the first slice."""
+    analysis, exposed = run.status.analysis, run.status.exposed_at
+    orders = next((effect for effect in analysis.effects if effect.name == "orders"), None)
+    if orders is None or exposed is None or analysis.sampled_at is None:
+        return None
+    with suppress(ValueError):
+        return Point(
+            seconds=max(0.0, (analysis.sampled_at - exposed).total_seconds()),
+            seen=float(orders.seen),
+            expected=float(orders.expected),
+            evidence_log10=float(analysis.evidence_log10),
+            limit_log10=float(analysis.limit_log10),
+        )
+    return None
+
+
+def _await_page(show: Show, stage: Stage) -> None:
+    """The page comes after the rollback: show it as the pager got it."""
+    end = time.monotonic() + PAGE_SECONDS
+    while time.monotonic() < end:
+        pages = [json.loads(each.body)["data"] for each in list(stage.pages.received)]
+        safe = [page for page in pages if page["opening"]]
+        if safe:
+            show.page(safe[-1])
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _measured_on(stage: Stage, options: DemoOptions) -> Measured:
+    run, truths = stage.latest_run(), stage.truth()
+    exposed = [write for write in stage.weights if write.weight_ppm > 0]
+    zeroed = [w.at for w in stage.weights if exposed and w.weight_ppm == 0 and w.at > exposed[-1].at]
+    told = {
+        "story": options.story.value,
+        "seed": options.seed,
+        "orders_per_second": stage.orders_per_second(),
+        "orders_lost": sum(truth.missing for truth in truths),
+    }
+    return measure(told, run, truths, zeroed[0] if zeroed else None)
+
+
+# -- December ------------------------------------------------------------------------------------------------------
+
+
+def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
+    """An agent with a CI account tries to delete and recreate the environment; the API server answers."""
+    agent = Client(stage.cluster.transport(TOKENS["agent-token"]))
+    ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
+    deployment = stage.admin.get(ref) or {}
+    uid = deployment["metadata"]["uid"]
+    attempts: list[tuple[str, Callable[[], object]]] = [
+        ("delete the Deployment", lambda: agent.delete(ref, uid=uid, intent=Intent.NEUTRAL)),
+        (
+            "delete the HTTPRoute",
+            lambda: _delete(agent, stage, HTTPROUTES.at(manifests.NAMESPACE, manifests.NAME)),
+        ),
+        ("delete the namespace", lambda: _delete(agent, stage, NAMESPACES.at("", manifests.NAMESPACE))),
+        (
+            "un-pause the Deployment",
+            lambda: agent.merge_patch(ref, {"spec": {"paused": False}}, intent=Intent.NEUTRAL),
+        ),
+    ]
+    refused = [_tried(show, what, attempt) for what, attempt in attempts]
+    after = stage.admin.get(ref) or {}
+    same = after.get("metadata", {}).get("uid") == uid and after["spec"].get("paused") is True
+    show.say("the environment is the same one, and serves on" if same else "the environment was changed")
+    told = {
+        "story": options.story.value,
+        "seed": options.seed,
+        "orders_per_second": stage.orders_per_second(),
+        "orders_lost": sum(truth.missing for truth in stage.truth()),
+        "outcome": "Refused" if all(refused) and same else "Changed",
+    }
+    return measure(told, None, stage.truth(), None)
+
+
+def _delete(agent: Client, stage: Stage, ref: Ref) -> None:
+    stored = stage.admin.get(ref)
+    if stored is not None:
+        agent.delete(ref, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
+
+
+def _tried(show: Show, what: str, attempt: Callable[[], object]) -> bool:
+    """Let the agent try; return whether it was refused."""
+    try:
+        attempt()
+    except CanaryError as error:
+        show.say(f"the agent tries to {what}: refused. {error}")
+        return True
+    show.say(f"the agent tries to {what}: DONE, which must not be")
+    return False
+
+
+# -- simulated time ------------------------------------------------------------------------------------------------
+
+
+def _simulated(options: DemoOptions, show: Show) -> Measured:
+    plot = PLOTS[options.story]
+    speed = options.speed
+    pace = f"{speed:g} times as fast as real" if speed else "as fast as this machine can"
+    show.say(f"{plot.title}")
+    show.say(
+        f"simulated clock, {pace}: the same controller, cluster and judge; shop and gateway are simulated"
+    )
+    world = World(rate=options.orders_per_second)
+    scenario = Scenario(Setting(world=world, policy=plot.policy, seed=options.seed))
+    if options.story is not Story.DECEMBER:
+        scenario.push(bug(plot, options))
+
+    def pause() -> float:
+        scenario.run_for(1.0)
+        if speed:
+            time.sleep(1.0 / speed)
+        return scenario.clock.now().timestamp()
+
+    _follow(show, scenario.latest_run, pause, SIMULATED_LIMIT_SECONDS)
+    truths = scenario.shop.truths
+    seconds = scenario.clock.monotonic()
+    told = {
+        "story": options.story.value,
+        "seed": options.seed,
+        "orders_per_second": sum(truth.wanted for truth in truths) / max(seconds, 1.0),
+        "orders_lost": sum(truth.missing for truth in truths),
+    }
+    run = scenario.latest_run()
+    zeroed = run.status.decided_at.timestamp() if run is not None and run.status.decided_at else None
+    return measure(told, run, truths, zeroed)
