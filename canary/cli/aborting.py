@@ -10,8 +10,8 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_output, add_target
-from canary.cli.brakes import Grip, grip_of_routes, grip_of_run, pull, shares
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target
+from canary.cli.brakes import Grip, exposing, grip_of_routes, grip_of_run, pull
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
 from canary.cli.requests import Asking, answer_of, create
@@ -23,7 +23,7 @@ from canary.core.stored import StoredRun
 from canary.core.wording import duration
 from canary.errors import CanaryError, RefusedError, UnavailableError
 
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 3.0  # unless --timeout says otherwise
 POLL_SECONDS = 0.15
 AMBIGUOUS, UNREACHABLE, NOT_LOGGED_IN = "CAN-2001", "CAN-1001", "CAN-1202"
 AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
@@ -52,6 +52,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--now", action="store_true", help="write the route first, then tell the controller")
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    add_patience(parser, PATIENCE_SECONDS)
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
     add_output(parser, ("table", "json", "yaml", "name"))
     add_access(parser)
@@ -160,14 +161,18 @@ def _request(session: Session, subject: Subject, reason: str) -> str:
 
 
 def _seen_at_zero(session: Session, grip: Grip, name: str, started: float) -> bool:
-    """Wait until the controller answered and no route gives the side any weight."""
-    answered = False
-    while time.monotonic() - started < PATIENCE_SECONDS:
-        answered = answered or bool(answer_of(session, grip.namespace, name).outcome)
-        if answered and not shares(session, grip):
-            return True
+    """Wait until no route gives the side any weight; an API server that does not answer has not shown it."""
+    while True:
+        try:
+            if not exposing(session, grip):
+                return True
+            refused = answer_of(session, grip.namespace, name).outcome == "Refused"
+        except CanaryError as error:
+            session.terminal.note(str(error))
+            return False
+        if refused or time.monotonic() - started > PATIENCE_SECONDS:
+            return False
         time.sleep(POLL_SECONDS)
-    return not shares(session, grip)
 
 
 def _ask_only(session: Session, subject: Subject, name: str, started: float) -> Outcome:

@@ -8,10 +8,10 @@ import textwrap
 from argparse import ArgumentParser, Namespace
 
 from canary.api.reasons import Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_output, add_target, percentage
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, percentage
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
-from canary.cli.requests import Answer, Asking, create, wait_for_answer
+from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.targets import find
 from canary.cli.terminal import Terminal
@@ -42,6 +42,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         )
     if Verb(verb) not in LOWERING:
         parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_patience(parser, ANSWER_SECONDS)
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
     add_output(parser, ("table", "json", "yaml", "name"))
     add_access(parser)
@@ -60,7 +61,7 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         terminal.note("nothing was asked for")
         return Exit.USAGE
     name = create(session, asking)
-    answer = wait_for_answer(session, asking.run.namespace, name)
+    answer = wait_for_answer(session, asking.run.namespace, name, given.timeout)
     if not answer.outcome:
         raise _unanswered(session, asking, name)
     if not answer.done:
@@ -155,7 +156,7 @@ def _unanswered(session: Session, asking: Asking, name: str) -> UnavailableError
     stands = f"The request {name} stands and is answered as soon as one is back"
     if heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS:
         return UnavailableError(f"no controller for {duration(heartbeat)}. {stands}", code="CAN-3001")
-    text = f"no controller answered within 5 s. {stands}. Check: `canary status {asking.run.workload}`"
+    text = f"no controller answered in time. {stands}. Check: `canary status {asking.run.workload}`"
     return UnavailableError(text, code="CAN-3002")
 
 

@@ -44,6 +44,13 @@ def add_target(parser: ArgumentParser) -> None:
     parser.add_argument("target", nargs="?", default="", metavar="TARGET", help=TARGET_HELP)
 
 
+def add_patience(parser: ArgumentParser, default: float) -> None:
+    parser.add_argument(
+        "--timeout", type=seconds, default=default, metavar="DURATION",
+        help=f"how long to wait for the controller; default {default:.0f}s",
+    )
+
+
 def seconds(text: str) -> float:
     """Read "90s", "45m", "1h30m" or plain seconds."""
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):

@@ -133,7 +133,7 @@ def _concerns(route: Raw, workload: str) -> bool:
     )
 
 
-def shares(session: Session, grip: Grip) -> list[str]:
+def exposing(session: Session, grip: Grip) -> list[str]:
     """Return the routes that still give the side any weight."""
     hands = RouteHands(session.client)
     exposed: list[str] = []

@@ -15,7 +15,7 @@ from canary.api.run import AnalysisStatus, CanaryRunStatus, Effect
 from canary.core.decision import Run
 from canary.core.detect import counters, family
 from canary.core.detect.counters import Folded, Reading, Sample, SiteCounts
-from canary.core.detect.family import Judgement, MonitorView
+from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings
 from canary.core.evidence import Finding, Missing, Share
 from canary.core.memory import Memory, ShareMemory
 from canary.core.plan import monitor_names, settings_of

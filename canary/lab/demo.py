@@ -48,9 +48,6 @@ def main(options: DemoOptions) -> int:
     finally:
         show.close()
     plot = PLOTS[options.story]
-    well = measured.outcome == plot.ends_well_in.value or (
-        options.story is Story.DECEMBER and measured.outcome == "Refused"
-    )
     show.end(measured, plot)
     if options.json:
         sys.stdout.write(json.dumps(measured.document()) + "\n")

@@ -77,20 +77,10 @@ class Show:
             self.say(
                 f"decided {measured.decided_at - measured.first_lost_at:.1f} s after the first lost order"
             )
-        if (
-            measured.written_at is not None
-            and measured.decided_at is not None
-            and measured.verified_at is not None
-        ):
-            written, verified = (
-                at - measured.decided_at for at in (measured.written_at, measured.verified_at)
-            )
-            self.say(
-                f"route written {max(0.0, written):.2f} s after the decision, seen in the traffic after {verified:.1f} s"
-            )
-        self.say(
-            f"{measured.orders_per_second:.0f} orders a second, slice {measured.slice_ppm / 10_000:g} %, seed {measured.seed}"
-        )
+        if None not in (measured.written_at, measured.decided_at, measured.verified_at):
+            self.say(_way_back(measured))
+        rate, widest = f"{measured.orders_per_second:.0f}", f"{measured.slice_ppm / 10_000:g} %"
+        self.say(f"{rate} orders a second, slice {widest}, seed {measured.seed}")
         self.say(plot.last_line.format(lost=measured.orders_lost, late=measured.late_promises))
         if self._options.record:
             _record(self._options.record, self._said, self._last, curves(self._points))

@@ -1,20 +1,18 @@
 """A shop in the embedded cluster over real HTTPS, runs written by hand as the controller would, and the CLI in process.
 
-`Bed.canary(...)` is one command line of one person; it returns the exit code and what was printed. A pytest plugin:
-test modules name it in `pytest_plugins`, so that all of them share one cluster, which each test finds empty.
+`Bed.canary(...)` is one command line of one person; it returns the exit code and what was printed.
 """
 
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from run_story import POLICY_SPEC, Json
 
 from canary.api.crd import crds
@@ -32,7 +30,6 @@ from canary.kube.resources import (
     SERVICES,
 )
 from canary.lab.admission import CONTROLLER, User
-from canary.lab.apiserver import ApiServer
 from canary.lab.cluster import RealTimeCluster
 from canary.lab.serving import HttpServer
 
@@ -53,10 +50,10 @@ class Said:
 
 
 class Bed:
-    """One cluster for a whole module of tests; each test brings its own namespace or cleans up by `put`."""
+    """One cluster for all tests of the command line; `clear` empties it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.people = PEOPLE
         self.cluster = RealTimeCluster()
         self.cluster.install(crds())
         self.server = HttpServer(self.cluster.server, PEOPLE)
@@ -65,10 +62,6 @@ class Bed:
         }
         self.controller = Client(self.cluster.transport(PEOPLE["controller"]))
         self.namespace("shop")
-
-    @property
-    def api(self) -> ApiServer:
-        return self.cluster.server
 
     def stop(self) -> None:
         self.server.stop()
@@ -155,7 +148,7 @@ class Bed:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             try:
-                code = main([*words, "--kubeconfig", self.configs[person]])
+                code = main([*words[:1], "--kubeconfig", self.configs[person], *words[1:]])
             except SystemExit as stop:  # argparse's own way to refuse
                 code = int(stop.code or 0)
         return Said(code, out.getvalue(), err.getvalue())
@@ -192,16 +185,3 @@ class Answering:
         self._bed.controller.merge_patch(
             ref, {"status": status}, intent=Intent.LOWERING, subresource="status"
         )
-
-
-@pytest.fixture(scope="session")
-def whole_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    bed = Bed(tmp_path_factory.mktemp("cli"))
-    yield bed
-    bed.stop()
-
-
-@pytest.fixture
-def cli(whole_bed: Bed) -> Bed:
-    whole_bed.clear()
-    return whole_bed
