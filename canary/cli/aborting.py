@@ -14,7 +14,7 @@ from canary.cli.arguments import access_of, add_access, add_output, add_patience
 from canary.cli.brakes import Grip, exposing, grip_of_routes, grip_of_run, pull
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
-from canary.cli.requests import Asking, answer_of, create
+from canary.cli.requests import Asking, answer_of, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.targets import find, parse_target
 from canary.cli.terminal import Terminal
@@ -68,11 +68,8 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if given.dry_run:
         terminal.note(_plan(subject, grip))
         return Exit.DONE
-    outcome = (
-        _now(session, subject, grip, given.reason)
-        if given.now
-        else _ask(session, subject, grip, given.reason)
-    )
+    abort = _Abort(session, subject, grip, given)
+    outcome = abort.now() if given.now else abort.ask()
     _report(subject, outcome, time.monotonic() - started, given.output, terminal)
     return Exit.DONE
 
@@ -120,80 +117,94 @@ def _plan(subject: Subject, grip: Grip | None) -> str:
     return f"would take {grip.side} out of {routes} in {grip.namespace}: all traffic to {grip.stable}"
 
 
-def _now(session: Session, subject: Subject, grip: Grip | None, reason: str) -> Outcome:
-    """The route first; the controller hears of it afterwards, so that it ends the run."""
-    started = time.monotonic()
-    if grip is None or not grip.places:
-        return _ask(session, subject, grip, reason)
-    pull(session, grip)
-    seconds = time.monotonic() - started
-    name = _request(session, subject, reason)
-    return Outcome(name, "this command", _gone(grip), seconds)
+class _Abort:
+    """One abort, from the first read to the proof that no route gives the side any weight."""
 
+    def __init__(self, session: Session, subject: Subject, grip: Grip | None, given: Namespace) -> None:
+        self._session = session
+        self._subject = subject
+        self._grip = grip
+        self._reason = given.reason
+        self._patience_seconds = given.timeout
+        self._started = time.monotonic()
 
-def _ask(session: Session, subject: Subject, grip: Grip | None, reason: str) -> Outcome:
-    """The controller first, and the brake where it does not act."""
-    started = time.monotonic()
-    heartbeat = session.heartbeat_seconds()
-    stale = heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS
-    name = _request(session, subject, reason)
-    if grip is None or not grip.places:
-        return _ask_only(session, subject, name, started)
-    why = f"no controller for {duration(heartbeat)}" if stale else "the run could not be written"
-    if name and not stale:
-        if _seen_at_zero(session, grip, name, started):
-            return Outcome(name, "controller", _gone(grip), time.monotonic() - started)
-        why = f"the controller did not act within {PATIENCE_SECONDS:.0f} s"
-    session.terminal.note(f"{why}: taking the side out of the route from here")
-    pull(session, grip)
-    return Outcome(name, "this command", _gone(grip), time.monotonic() - started)
+    def now(self) -> Outcome:
+        """The route first; the controller hears of it afterwards, so that it ends the run."""
+        grip = self._grip
+        if grip is None or not grip.places:
+            return self.ask()
+        pull(self._session, grip)
+        seconds = self._seconds()
+        return Outcome(self._request(), "this command", _gone(grip), seconds)
 
+    def ask(self) -> Outcome:
+        """The controller first, and the brake where it does not act."""
+        heartbeat = self._session.heartbeat_seconds()
+        stale = heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS
+        name, grip = self._request(), self._grip
+        if grip is None or not grip.places:
+            return self._only_ask(name)
+        if not name:
+            why = "the controller does not know"
+        elif stale:
+            why = f"no controller for {duration(heartbeat)}"
+        elif self._seen_at_zero(grip, name):
+            return Outcome(name, "controller", _gone(grip), self._seconds())
+        else:
+            why = f"the controller did not act within {duration(self._patience_seconds)}"
+        self._session.terminal.note(f"{why}: taking the side out of the route from here")
+        pull(self._session, grip)
+        return Outcome(name, "this command", _gone(grip), self._seconds())
 
-def _request(session: Session, subject: Subject, reason: str) -> str:
-    """Create the request; an abort goes on without it."""
-    if subject.run is None:
-        return ""
-    try:
-        return create(session, Asking(Verb.ABORT, subject.run, reason))
-    except CanaryError as error:
-        session.terminal.note(f"the controller could not be asked: {error}")
-        return ""
-
-
-def _seen_at_zero(session: Session, grip: Grip, name: str, started: float) -> bool:
-    """Wait until no route gives the side any weight; an API server that does not answer has not shown it."""
-    while True:
+    def _request(self) -> str:
+        """Create the request; an abort goes on without it."""
+        run = self._subject.run
+        if run is None:
+            return ""
         try:
-            if not exposing(session, grip):
-                return True
-            refused = answer_of(session, grip.namespace, name).outcome == "Refused"
+            return create(self._session, Asking(Verb.ABORT, run, self._reason))
         except CanaryError as error:
-            session.terminal.note(str(error))
-            return False
-        if refused or time.monotonic() - started > PATIENCE_SECONDS:
-            return False
-        time.sleep(POLL_SECONDS)
+            self._session.terminal.note(f"the controller could not be asked: {error}")
+            return ""
 
+    def _seen_at_zero(self, grip: Grip, name: str) -> bool:
+        """Wait until no route gives the side any weight; an API server that does not answer has not shown it."""
+        while True:
+            try:
+                if not exposing(self._session, grip):
+                    return True
+                refused = answer_of(self._session, grip.namespace, name).outcome == "Refused"
+            except CanaryError as error:
+                self._session.terminal.note(str(error))
+                return False
+            if refused or self._seconds() > self._patience_seconds:
+                return False
+            time.sleep(POLL_SECONDS)
 
-def _ask_only(session: Session, subject: Subject, name: str, started: float) -> Outcome:
-    """Nothing has traffic, or only the controller can take it back: the answer is all there is to wait for."""
-    run = subject.run
-    if run is None or not name:
-        raise RefusedError(
-            f"no route of {subject.namespace} leads to a side of {subject.workload or 'anything'}: nothing to abort. "
-            "`canary list -A` shows all runs",
-            code="CAN-5002",
-        )
-    while time.monotonic() - started < PATIENCE_SECONDS:
-        answer = answer_of(session, subject.namespace, name)
+    def _only_ask(self, name: str) -> Outcome:
+        """Nothing has traffic, or only the controller can take it back: its answer is all there is to wait for."""
+        subject, run = self._subject, self._subject.run
+        if run is None or not name:
+            raise RefusedError(
+                f"no route of {subject.namespace} leads to a side of {subject.workload or 'anything'}: "
+                "nothing to abort. `canary list -A` shows all runs",
+                code="CAN-5002",
+            )
+        answer = wait_for_answer(self._session, subject.namespace, name, self._patience_seconds)
         if answer.outcome:
-            return Outcome(name, "controller", answer.message, time.monotonic() - started)
-        time.sleep(POLL_SECONDS)
-    if run.phase in AFTER_COMMIT:
-        text = "the commit has begun, and only a controller can take it back now; none answers. The request stands. "
-        raise UnavailableError(text + "To go back by hand, apply the old manifest again", code="CAN-5003")
-    text = f"no controller answers; {run.old} serves 100 %, {run.new} has no traffic. The request stands"
-    return Outcome(name, "nobody yet", text, time.monotonic() - started)
+            return Outcome(name, "controller", answer.message, self._seconds())
+        if run.phase in AFTER_COMMIT:
+            text = (
+                "the commit has begun, and only a controller can take it back now; none answers. The request "
+            )
+            raise UnavailableError(
+                text + "stands. To go back by hand, apply the old manifest again", code="CAN-5003"
+            )
+        text = f"no controller answers; {run.old} serves 100 %, {run.new} has no traffic. The request stands"
+        return Outcome(name, "nobody yet", text, self._seconds())
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
 
 
 def _gone(grip: Grip) -> str:

@@ -46,7 +46,10 @@ def add_target(parser: ArgumentParser) -> None:
 
 def add_patience(parser: ArgumentParser, default: float) -> None:
     parser.add_argument(
-        "--timeout", type=seconds, default=default, metavar="DURATION",
+        "--timeout",
+        type=seconds,
+        default=default,
+        metavar="DURATION",
         help=f"how long to wait for the controller; default {default:.0f}s",
     )
 
