@@ -64,11 +64,20 @@ def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     memory = replace(memory, share=_with_share(memory.share, folded, looked.route_ppm))
     share = _share(run, memory.share, looked)
     measured = _shared_facts(run, memory)
-    if not run.status.traffic.weight_ppm and memory.detector is None:
-        finding = _before_the_first_slice(folded, looked)
+    if not _is_judged(run):
+        finding = _without_a_slice(folded, looked)
         status = run.status.analysis.model_copy(update=measured)
         return Analysed(memory, status, finding, share, _baseline_ready(memory), 0.0, 0.0)
     return _judged(run, memory, looked, (folded, share, measured))
+
+
+def _is_judged(run: Run) -> bool:
+    """Tell whether this look is evidence: there is a slice, or the site's fall is being watched.
+
+    From a decision on the evidence stands still, as it was when it decided.
+    """
+    exposed = run.status.phase in (Phase.PROGRESSING, Phase.BAKING) and run.status.traffic.weight_ppm > 0
+    return exposed or run.status.phase is Phase.DRAINING
 
 
 def _judged(
@@ -141,8 +150,8 @@ def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, float]
     )
 
 
-def _before_the_first_slice(folded: Folded, looked: Looked) -> Finding | Missing:
-    """Before any weight there is nothing to judge; what matters is that counts can be read at all."""
+def _without_a_slice(folded: Folded, looked: Looked) -> Finding | Missing:
+    """Without a weight there is nothing to judge; what matters is that counts can be read at all."""
     if looked.live is None or not looked.live:
         return Missing(MissingReason.NO_PODS, "; ".join(looked.troubles) or "no serving pod was found")
     if looked.troubles and not folded.pods:

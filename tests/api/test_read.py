@@ -67,7 +67,7 @@ spec:
 """)
 
 
-GONE = object()
+GONE = "(gone)"
 
 
 def changed(path: str, value: Any, original: dict[str, Any] = POLICY) -> dict[str, Any]:

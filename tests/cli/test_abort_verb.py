@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from cli_bed import Answering, Bed
 from run_story import a_run, exposed, rolled_back
 
