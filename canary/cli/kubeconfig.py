@@ -68,12 +68,14 @@ class Connection:
     unknown: str = ""
 
 
-def read_connection(access: Access, environment: Mapping[str, str] | None = None) -> Connection:
-    """Return the connection that flags and environment name; in a pod without a kubeconfig, the pod's own."""
+def read_connection(
+    access: Access, environment: Mapping[str, str] | None = None, account: Path = IN_CLUSTER
+) -> Connection:
+    """Return the connection that flags and environment name; in a pod without a kubeconfig, the pod's own account."""
     environment = os.environ if environment is None else environment
     paths = [path for path in _paths(access, environment) if path.is_file()]
     if not paths and not access.kubeconfig and "KUBERNETES_SERVICE_HOST" in environment:
-        return _in_cluster(environment)
+        return _in_cluster(environment, account)
     if not paths:
         raise RefusedError(
             f"no kubeconfig found at {', '.join(map(str, _paths(access, environment)))}. Name one: --kubeconfig",
@@ -92,16 +94,16 @@ def _paths(access: Access, environment: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def _in_cluster(environment: Mapping[str, str]) -> Connection:
+def _in_cluster(environment: Mapping[str, str], account: Path) -> Connection:
     host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
     host = f"[{host}]" if ":" in host else host
-    namespace = IN_CLUSTER / "namespace"
+    namespace = account / "namespace"
     return Connection(
         server=f"https://{host}:{port}",
         cluster="in-cluster",
         namespace=namespace.read_text().strip() if namespace.is_file() else "default",
-        trust=Trust(ca=_file(IN_CLUSTER / "ca.crt")),
-        identity=Identity(name="serviceaccount", token_file=str(IN_CLUSTER / "token")),
+        trust=Trust(ca=_file(account / "ca.crt")),
+        identity=Identity(name="serviceaccount", token_file=str(account / "token")),
     )
 
 

@@ -93,7 +93,7 @@ def parser_of(verb: str, module: VerbModule) -> ArgumentParser:
 
 def usage() -> str:
     """Return the text of `canary --help`."""
-    lines = ["canary: a change reaches all customers only after it has proved that orders are not lost", ""]
+    lines = ["canary: a change reaches everybody only after proving that it loses no orders", ""]
     lines.append("usage: canary VERB [TARGET] [flags]      (also: kubectl canary VERB ...)")
     for group, title in GROUPS.items():
         lines += ["", f"{title}:"]

@@ -78,7 +78,7 @@ def test_no_user_traffic_reaches_the_deployment_while_it_rolls(moves: list[Move]
 
 def test_an_abort_is_obeyed_from_every_state(states: dict[object, State]) -> None:
     abort = next(letter for letter in LETTERS if letter.verb is Verb.ABORT)
-    quiet = Letter("quiet")
+    quiet = Letter("quiet", waits=True)
     for state in states.values():
         if state.status.phase.final or not state.world.template:
             continue
@@ -161,7 +161,7 @@ def test_with_faults_over_and_nobody_there_nothing_flaps(states: dict[object, St
 
 def test_a_healthy_run_is_promoted_by_evidence_and_one_approval() -> None:
     state, phases = start(), [Phase.HELD]
-    letters = (*HELPFUL[:1], *HELPFUL[2:3], *HELPFUL[4:])
+    letters = (*HELPFUL[:1] * 3, *HELPFUL[2:3], *HELPFUL[4:])
     for _ in range(30):
         for letter in letters:
             state = look(state, letter).after
