@@ -226,3 +226,12 @@ def test_credentials_that_are_not_known_are_not_allowed(tmp_path, cli: Bed):
     said = cli.canary("status", "--kubeconfig", str(config))
     assert said.code == 4
     assert said.err.startswith("CAN-1202 lab does not accept your credentials")
+
+
+def test_words_that_are_written_twice_to_stay_quick_are_the_same():
+    from canary.api.request import MIN_REVIEW_REASON
+    from canary.cli import acting, session
+    from canary.kube.lease import HEARTBEAT_LEASE
+
+    assert session.HEARTBEAT == HEARTBEAT_LEASE
+    assert acting.MIN_REVIEW_REASON == MIN_REVIEW_REASON
