@@ -20,7 +20,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 def plain(text: object, longest: int = MAX_PLAIN) -> str:
     """Return one harmless line: every control, format or separator character is a space, the end is cut with `~`."""
     raw = text if isinstance(text, str) else ""
-    shown = "".join(" " if is_hostile(character) else character for character in raw[: 2 * longest])
+    shown = raw[: 2 * longest]
+    if not (shown.isascii() and shown.isprintable()):  # nearly every text is both, and is harmless then
+        shown = "".join(" " if is_hostile(character) else character for character in shown)
     line = " ".join(shown.split())
     return line if len(line) <= longest else line[: max(0, longest - 1)] + "~"
 

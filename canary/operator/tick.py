@@ -20,10 +20,11 @@ from datetime import datetime
 from typing import Any
 
 from canary.api.reasons import Phase, Reason, Verdict
+from canary.api.run import CanaryRunStatus
 from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
-from canary.core.decision import Because, Decision, Run, Situation, change, record
+from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
 from canary.core.detect.state import StateUnreadable
 from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
@@ -202,10 +203,9 @@ def _moving(analysed: Analysed | None) -> bool:
     )
 
 
-_TIMES = {"checked_at", "conditions", "analysis", "shown", "message"}
+_TIMES: dict[str, Any] = dict.fromkeys(("checked_at", "conditions", "analysis", "shown", "message"))
 
 
-def _without_times(run: Run) -> dict[str, Any]:
-    status = run.status.model_dump(exclude=_TIMES)
-    status["traffic"]["observed_at"] = None
-    return status
+def _without_times(run: Run) -> CanaryRunStatus:
+    """Return the status less what moves with every look; two of them are equal where nothing was decided."""
+    return change(set_traffic(run.status, observed_at=None), **_TIMES)

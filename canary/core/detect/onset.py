@@ -101,14 +101,19 @@ def _cube_root_limit(shape: float, sigmas: float) -> float:
 
 
 def _gamma_quantile(shape: float, chance: float) -> float:
+    """Narrow the quantile down by Newton's steps; one that would leave the bracket is a halving instead."""
     low, high = 0.0, shape + 10.0 * sqrt(shape) + 20.0
+    x = shape
     for _ in range(_MAX_HALVINGS):
-        middle = (low + high) / 2.0
-        if _gamma_below(shape, middle) < chance:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2.0
+        excess = _gamma_below(shape, x) - chance
+        low, high = (x, high) if excess < 0 else (low, x)
+        slope = exp((shape - 1.0) * log(x) - x - lgamma(shape))
+        newton = x - excess / slope if slope > 0 else low
+        step = newton if low < newton < high else (low + high) / 2.0
+        if abs(step - x) <= 1e-13 * x:
+            return step
+        x = step
+    return x
 
 
 def _gamma_below(shape: float, x: float) -> float:
