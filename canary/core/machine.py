@@ -18,6 +18,7 @@ from canary.core.guards import AFTER_COMMIT, Ending, first_ending
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2
+_SOON_OVER = frozenset({Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED})  # what a preparation waits for, briefly
 
 
 def decide(situation: Situation) -> Decision:
@@ -42,7 +43,9 @@ def _finish(situation: Situation, status: CanaryRunStatus, answers: tuple[Answer
 
 
 def _wake_seconds(status: CanaryRunStatus, acting: bool) -> float:
-    if acting or status.phase in (Phase.ROLLING_BACK, Phase.PREPARING, Phase.COMMITTING, Phase.RETURNING):
+    if acting or status.phase in (Phase.ROLLING_BACK, Phase.COMMITTING, Phase.RETURNING):
+        return QUICK_SECONDS
+    if status.phase is Phase.PREPARING and status.reason in _SOON_OVER:
         return QUICK_SECONDS
     return TIDY_SECONDS if status.phase.final else CALM_SECONDS
 

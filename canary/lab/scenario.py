@@ -12,6 +12,7 @@ from typing import Any
 from canary.alerts.sink import Couriers
 from canary.api.crd import crds
 from canary.api.policy import CanaryPolicySpec
+from canary.api.reasons import FINAL_PHASES
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
@@ -40,7 +41,7 @@ from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 PORT = 8080
 REPLICAS = 4
 SETTLE_SECONDS = 5.0
-STEP_SECONDS = 0.25
+STEP_SECONDS = 1.0  # between two questions whether it is done, where nothing else is due
 
 
 class Alone:
@@ -129,7 +130,7 @@ class Scenario:
         return True
 
     def _next(self, now: float) -> float:
-        """Return the next moment at which something is due: a timer, a look, or a quarter of a second on."""
+        """Return the next moment at which something is due: a timer, a look, or the next question."""
         moments = [self.clock.next_due(), self.controller.queue.next_due()]
         due = min((moment for moment in moments if moment is not None), default=now + STEP_SECONDS)
         return min(max(due, now + 1e-6), now + STEP_SECONDS)
@@ -149,8 +150,10 @@ class Scenario:
         return max(known, key=lambda run: run.status.started_at or self.clock.now(), default=None)
 
     def finished(self) -> bool:
-        run = self.latest_run()
-        return run is not None and run.status.phase.final
+        """Tell whether every run that was started has ended; asked often, so it reads the store itself."""
+        runs = self.cluster.store.select(self.cluster.store.kinds.named("CanaryRun"), manifests.NAMESPACE)
+        phases = [(run.get("status") or {}).get("phase", "") for run in runs]
+        return bool(phases) and all(phase in FINAL_PHASES for phase in phases)
 
 
 def build_controller(cluster: Cluster, clock: SimClock, source: Source, setting: Setting) -> Controller:

@@ -4,7 +4,7 @@ Nobody else holds a client: `look.py` reads through it, `act.py` writes through 
 cluster is what this value can do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from canary.api.marks import side_name
@@ -12,8 +12,10 @@ from canary.api.policy import CanaryPolicySpec, RouteRef
 from canary.clock import Clock
 from canary.core.decision import Limits, Run
 from canary.core.guards import AFTER_COMMIT
+from canary.core.intake import Policy
 from canary.kube.client import Client, Fence
 from canary.metrics.source import Source
+from canary.operator.objects import Shelf, policy_of
 from canary.traffic.router import Brake, Router, Target
 
 
@@ -36,6 +38,8 @@ class Hands:
     fence: Fence
     clock: Clock
     limits: Limits = Limits()
+    policies: Shelf[Policy] = field(default_factory=lambda: Shelf(policy_of))
+    """Policies as last read."""
 
 
 def target_of(run: Run) -> Target:

@@ -24,7 +24,7 @@ from canary.kube.pods import SERVICE_LABEL, Arms, PodRef, Pods, list_pods, ready
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, ENDPOINTSLICES
 from canary.metrics.source import PodTarget, counter_specs
 from canary.operator.hands import Hands, target_of
-from canary.operator.objects import directives_for, policy_of
+from canary.operator.objects import directives_for
 from canary.traffic.router import Seen
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def _policy(hands: Hands, run: Run) -> Policy | None:
     stored = hands.client.get(CANARYPOLICIES.at(run.namespace, run.spec.policy_ref.name))
     if stored is None or stored["metadata"]["uid"] != run.spec.policy_ref.uid:
         return None
-    return policy_of(stored)
+    return hands.policies.read(stored)
 
 
 def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:

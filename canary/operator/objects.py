@@ -3,8 +3,8 @@
 An object that cannot be read is an `InvalidObject` for that object alone; the caller parks it and goes on.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from canary.api.read import (
     Reading,
@@ -21,8 +21,30 @@ from canary.core.intake import Policy
 from canary.errors import RefusedError
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
+MAX_KEPT = 4_096  # objects whose last reading is kept
 MACHINES = ("system:serviceaccount:", "system:node:", "system:kube-")
 MAX_DIRECTIVES = 32  # answered in one look; the rest waits for the next
+
+
+class Shelf(Generic[T]):
+    """Keeps the last reading of each object, so that one that did not change is read once. Safe between threads."""
+
+    def __init__(self, read: Callable[[Json], T]) -> None:
+        self._read = read
+        self._kept: dict[str, tuple[str, T]] = {}
+
+    def read(self, obj: Json) -> T:
+        """Return what `read` makes of the object; raise what it raises."""
+        uid, version = obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
+        kept = self._kept.get(uid)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        value = self._read(obj)
+        if len(self._kept) >= MAX_KEPT:
+            self._kept = {}  # the next looks fill it again
+        self._kept[uid] = (version, value)
+        return value
 
 
 def run_of(obj: Json, limits: Limits) -> Run:

@@ -24,7 +24,7 @@ from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Ke
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing
-from canary.operator.objects import Json, directives_for, policy_of, run_of
+from canary.operator.objects import Json, Shelf, directives_for, run_of
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class PolicyTicker:
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
+        self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> float | None:
         """Look once at the policy; return the seconds until the next look, None where it is gone."""
@@ -45,7 +46,7 @@ class PolicyTicker:
         if stored is None:
             return None
         try:
-            policy = policy_of(stored)
+            policy = self._hands.policies.read(stored)
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
             return IDLE_SECONDS
@@ -74,7 +75,7 @@ class PolicyTicker:
         runs: list[Run] = []
         for stored in self._hands.client.list(CANARYRUNS, policy.namespace):
             try:
-                run = run_of(stored, self._hands.limits)
+                run = self._read_runs.read(stored)
             except InvalidObject as error:
                 logger.warning("run %s cannot be read: %s", stored["metadata"]["name"], error)
                 continue

@@ -36,13 +36,13 @@ from canary.operator import act
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import Gathered, gather, interval_seconds
-from canary.operator.objects import Json, run_of
+from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.tell import Teller, stored_form
 
 logger = logging.getLogger(__name__)
 SUSPICIOUS_NATS = 1.0  # the evidence grew so much in one look that the next one comes early
 EARLY_SECONDS = 0.25
-WRITE_EVERY_SECONDS = 5.0
+WRITE_EVERY_SECONDS = 2.0
 LEAST_OWED_SECONDS = 0.25
 
 
@@ -76,13 +76,14 @@ class RunTicker:
         self._hands = hands
         self._teller = teller
         self._kept: dict[str, Kept] = {}
+        self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> Ticked | None:
         """Look once at the run and do what follows; None where there is nothing to look at any more."""
         stored = self._hands.client.get(CANARYRUNS.at(key.namespace, key.name))  # 1 read
         if stored is None:
             return None
-        run = _started(run_of(stored, self._hands.limits), self._hands.clock.now())
+        run = _started(self._read_runs.read(stored), self._hands.clock.now())
         if run.status.tidied_at is not None and self._teller.owes(run) is None:
             self._kept.pop(run.uid, None)
             return None
