@@ -186,6 +186,8 @@ class AnalysisStatus(Model):
     """Each monitor."""
     orders: Number = ""
     """Canary orders seen in the step."""
+    orders_expected: Number = ""
+    """Canary orders expected in the step, from the baseline in the same seconds."""
     lost: Number = ""
     """Orders lost, estimate."""
     lost_low: Number = ""

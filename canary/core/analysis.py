@@ -253,6 +253,7 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
             "limit_log10": figure(limit / LN10),
             "effects": [_effect(view, judgement) for view in judgement.monitors.values()],
             "orders": figure(judgement.orders.seen),
+            "orders_expected": figure(judgement.orders.expected),
             "lost": figure(judgement.lost.point),
             "lost_low": figure(judgement.lost.low),
             "lost_high": figure(judgement.lost.high),

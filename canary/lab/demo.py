@@ -111,14 +111,13 @@ def _follow(
 def point_of(run: Run) -> Point | None:
     """Return the run's newest look as a point of the curves; None before the first slice."""
     analysis, exposed = run.status.analysis, run.status.exposed_at
-    orders = next((effect for effect in analysis.effects if effect.name == "orders"), None)
-    if orders is None or exposed is None or analysis.sampled_at is None:
+    if exposed is None or analysis.sampled_at is None:
         return None
     with suppress(ValueError):
         return Point(
             seconds=max(0.0, (analysis.sampled_at - exposed).total_seconds()),
-            seen=float(orders.seen),
-            expected=float(orders.expected),
+            seen=float(analysis.orders),
+            expected=float(analysis.orders_expected),
             evidence_log10=float(analysis.evidence_log10),
             limit_log10=float(analysis.limit_log10),
         )

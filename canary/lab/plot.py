@@ -28,14 +28,14 @@ def curves(points: Sequence[Point]) -> list[str]:
         return []
     left = orders_plot(points)
     right = evidence_plot(points)
-    return [f"{one:<{WIDTH + 7}}{other}" for one, other in zip(left, right, strict=True)]
+    return [f"{one:<{WIDTH + 9}}{other}" for one, other in zip(left, right, strict=True)]
 
 
 def orders_plot(points: Sequence[Point]) -> list[str]:
     """Return cumulative orders in the slice: `o` seen, `-` expected."""
     top = max(1.0, *(max(point.seen, point.expected) for point in points))
     rows = _grid(points, 0.0, top, [(lambda p: p.expected, "-"), (lambda p: p.seen, "o")])
-    title = "orders in the slice (o seen, - expected)"
+    title = "orders in the slice: o seen - expected"
     return [
         title,
         *(_row(rows, at, top * (HEIGHT - 1 - at) / (HEIGHT - 1), ".0f") for at in range(HEIGHT)),
