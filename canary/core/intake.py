@@ -66,6 +66,8 @@ class Intake:
     """Set the guard label and the lock."""
     relock: bool = False
     """Somebody opened the lock."""
+    release: bool = False
+    """Take the guard label and the lock off."""
     start: CanaryRunSpec | None = None
     reason: Reason = Reason.IDLE
     message: str = ""
@@ -76,7 +78,7 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     """Return what a look at an idle (or busy) policy asks for."""
     status = _remembered(policy, seen)
     if policy.spec.mode is Mode.OBSERVE:
-        return Intake(status, reason=Reason.OBSERVING, message="mode Observe: nothing is held or touched")
+        return _let_go(seen, status)
     workload, desired = seen.workload, seen.desired
     if isinstance(workload, Missing) or desired is None:
         detail = workload.detail if isinstance(workload, Missing) else "its pods' Service is not known"
@@ -89,6 +91,24 @@ def consider(policy: Policy, seen: Seen) -> Intake:
         return Intake(_busy(status, active), reason=Reason.RUN_ACTIVE, message=text)
     status = status.model_copy(update={"active_run": ""})
     return _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
+
+
+def _let_go(seen: Seen, status: CanaryPolicyStatus) -> Intake:
+    """Mode Observe: give back what an earlier Enforce took, once no run is left and no change would roll at once."""
+    workload = seen.workload
+    if not status.adopted or isinstance(workload, Missing):
+        return Intake(status, reason=Reason.OBSERVING, message="mode Observe: nothing is held or touched")
+    if any(run.status.tidied_at is None for run in seen.runs):
+        return Intake(
+            status,
+            reason=Reason.RUN_ACTIVE,
+            message="the run under way is being ended; then all is given back",
+        )
+    if workload.template_hash != workload.stable_hash:
+        text = "a held change would roll out at once: re-apply the serving version's manifest, then all is given back"
+        return Intake(status, reason=Reason.TEMPLATE_CHANGED, message=text)
+    status = status.model_copy(update={"adopted": False, "active_run": ""})
+    return Intake(status, release=True, reason=Reason.DETACHED, message="given back: no label, not paused")
 
 
 def _busy(status: CanaryPolicyStatus, active: Run) -> CanaryPolicyStatus:

@@ -142,7 +142,7 @@ def keep_deployments_held(request: AdmissionRequest) -> Object | None:
     if not request.is_about("Deployment", "apps") or old is None or not _is_guarded(old):
         return None
     if request.operation is Operation.DELETE or new is None:
-        raise request.denied("it is guarded by canary; detach its CanaryPolicy first (`canary detach`)")
+        raise request.denied("it is guarded by canary; set its CanaryPolicy to mode: Observe first")
     if not _is_guarded(new):
         raise request.denied(f"the label {Mark.GUARDED} is canary's; detach the CanaryPolicy to remove it")
     paused = bool(new["spec"].get("paused"))
@@ -181,7 +181,7 @@ def keep_environment(request: AdmissionRequest) -> Object | None:
     }
     if _is_guarded(obj) or (what in concerned and concerned[what]()):
         raise request.denied(
-            "a Deployment guarded by canary needs it; detach its CanaryPolicy first (`canary detach`)"
+            "a Deployment guarded by canary needs it; set its CanaryPolicy to mode: Observe first"
         )
     return None
 

@@ -31,6 +31,7 @@ LIMIT_SECONDS = 240.0
 SIMULATED_LIMIT_SECONDS = 4 * 3600.0
 LOOK_SECONDS = 0.1
 PAGE_SECONDS = 3.0
+WATCH_SECONDS = 5.0  # how long December's customers are watched afterwards
 INTERRUPTED, FAILED = 130, 1
 
 
@@ -171,6 +172,7 @@ def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
         ),
     ]
     refused = [_tried(show, what, attempt) for what, attempt in attempts]
+    time.sleep(WATCH_SECONDS)
     after = stage.admin.get(ref) or {}
     same = after.get("metadata", {}).get("uid") == uid and after["spec"].get("paused") is True
     show.say("the environment is the same one, and serves on" if same else "the environment was changed")

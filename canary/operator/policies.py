@@ -112,6 +112,8 @@ class PolicyTicker:
             workload.adopt(self._hands.client, policy.namespace, target)
         if intake.relock:
             workload.pause(self._hands.client, policy.namespace, target)
+        if intake.release:
+            workload.release(self._hands.client, policy.namespace, target)
         if intake.start is not None:
             self._record(policy, intake.start)
         for each in intake.answers:

@@ -91,7 +91,7 @@ def denied(response: Response, *said: str) -> None:
 def test_nobody_else_ends_a_hold(user: User, bed: Bed) -> None:
     for paused in (False, None):
         denied(bed.patch(user, DEPLOYMENTS, "checkout", {"spec": {"paused": paused}}), "canary promote")
-    denied(bed.ask(user, "DELETE", DEPLOYMENTS, "checkout"), "canary detach")
+    denied(bed.ask(user, "DELETE", DEPLOYMENTS, "checkout"), "mode: Observe")
     denied(bed.patch(user, DEPLOYMENTS, "checkout", {"metadata": {"labels": {next(iter(GUARDED)): None}}}))
     denied(bed.patch(user, DEPLOYMENTS, "checkout", {"metadata": {"labels": {next(iter(GUARDED)): "false"}}}))
     assert bed.ask(user, "GET", DEPLOYMENTS, "checkout").body["spec"]["paused"] is True
