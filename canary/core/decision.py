@@ -125,7 +125,7 @@ class Situation:
         return (self.now - moment).total_seconds() if moment is not None else 0.0
 
     def pods_for(self, weight_ppm: int) -> int:
-        """Return how many side pods this weight needs: traffic.md's max(2, min(N, ceil(N w headroom)))."""
+        """Return how many side pods this weight needs: max(2, min(N, ceil(N w headroom)))."""
         return side_pods(self.workload.replicas if self.workload else 0, weight_ppm, self.run.limits.headroom)
 
     def with_status(self, status: CanaryRunStatus) -> "Situation":

@@ -7,18 +7,21 @@ difference between the new status and what was observed, so a crash between any 
 
 from collections.abc import Callable
 
-from canary.api.reasons import PPM, Phase, Reason, Verb
-from canary.api.run import CanaryRunStatus, PauseStatus, SideStatus
+from canary.api.reasons import PPM, Phase, Reason
+from canary.api.run import CanaryRunStatus, SideStatus
 from canary.api.types import format_percent
 from canary.core import gates, intent
 from canary.core.decision import Answer, Because, Decision, Situation, change, enter, set_traffic, stay
 from canary.core.directives import hear
+from canary.core.endings import answers_at_the_end, at_zero, end, pause_run
 from canary.core.evidence import Acceptance, Missing, Share
-from canary.core.guards import AFTER_COMMIT, Ending, first_ending
+from canary.core.guards import AFTER_COMMIT, first_ending
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2
-_SOON_OVER = frozenset({Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED})  # what a preparation waits for, briefly
+_SOON_OVER = frozenset(
+    {Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED}
+)  # what a preparation waits for, briefly
 
 
 def decide(situation: Situation) -> Decision:
@@ -26,7 +29,7 @@ def decide(situation: Situation) -> Decision:
     observed = situation.with_status(_with_observations(situation))
     ending = first_ending(observed)
     if ending is not None:
-        return _finish(observed, _end(observed, ending), _answers_at_the_end(observed, ending))
+        return _finish(observed, end(observed, ending), answers_at_the_end(observed, ending))
     heard = hear(observed)
     moved = observed.with_status(heard.status)
     return _finish(moved, _TABLE[moved.phase](moved), heard.answers)
@@ -68,66 +71,6 @@ def _with_observations(situation: Situation) -> CanaryRunStatus:
         ready = situation.way_back.ready
         status = change(status, way_back=status.way_back.model_copy(update={"ready": ready}))
     return status
-
-
-# -- endings -------------------------------------------------------------------------------------------------------
-
-
-def _answers_at_the_end(situation: Situation, ending: Ending) -> tuple[Answer, ...]:
-    def reply(verb: Verb) -> tuple[bool, str]:
-        if verb is Verb.ABORT or (verb is Verb.REJECT and ending.because.reason is Reason.APPROVAL_REJECTED):
-            return True, "all traffic goes back to the old version"
-        return False, f"too late: {ending.because.message}"
-
-    return tuple(Answer(d.uid, d.name, *reply(d.verb)) for d in situation.evidence.directives)
-
-
-def _end(situation: Situation, ending: Ending) -> CanaryRunStatus:
-    """Take all weight away, then go where the guard says: at once if nothing was ever exposed, else by RollingBack."""
-    handled = [*situation.status.handled, *(d.uid for d in situation.evidence.directives)][-64:]
-    situation = situation.with_status(
-        change(situation.status, handled=handled, held_by="", decided_at=situation.now)
-    )
-    if ending.phase is Phase.PAUSED:
-        return _pause(situation, ending.because)
-    if ending.phase is Phase.DRAINING:
-        return enter(_at_zero(situation), Phase.DRAINING, ending.because)
-    if situation.phase in AFTER_COMMIT:
-        return _take_back_commit(situation, ending)
-    if not situation.status.traffic.attached and situation.weight_ppm == 0:
-        return enter(situation, ending.phase, ending.because)
-    return enter(_at_zero(situation), Phase.ROLLING_BACK, ending.because, outcome_phase=ending.phase)
-
-
-def _at_zero(situation: Situation) -> Situation:
-    """Ask for weight 0 by a rollback write: the epoch makes it a new version of the route even if nothing moves."""
-    status = set_traffic(
-        situation.status,
-        weight_ppm=0,
-        epoch=situation.status.traffic.epoch + 1,
-        written_at=situation.now,
-        verified_at=None,
-        zero_verified_at=None,
-    )
-    return situation.with_status(change(status, step=-1, step_started_at=None, promote_to_ppm=None))
-
-
-def _pause(situation: Situation, because: Because) -> CanaryRunStatus:
-    pause = PauseStatus(
-        since=situation.now,
-        by=because.by,
-        reason=because.reason.value,
-        message=because.message[:1024],
-        resume_phase=Phase.PREPARING,
-    )
-    return enter(_at_zero(situation), Phase.PAUSED, because, pause=pause)
-
-
-def _take_back_commit(situation: Situation, ending: Ending) -> CanaryRunStatus:
-    """The old pods have begun to leave: the last good template gets a Deployment of its own, then all traffic."""
-    wanted = situation.workload.replicas if situation.workload else situation.status.stable_replicas
-    way_back = SideStatus(name=f"{situation.spec.target.name}-lastgood", wanted=max(1, wanted))
-    return enter(situation, Phase.ROLLING_BACK, ending.because, outcome_phase=ending.phase, way_back=way_back)
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -317,7 +260,7 @@ def _draining(situation: Situation) -> CanaryRunStatus:
     text = (
         "the site is well again, and the new version was probably not the cause; `canary resume` starts over"
     )
-    return _pause(situation, Because(Reason.SITE_FELL, text))
+    return pause_run(situation, Because(Reason.SITE_FELL, text))
 
 
 def _with_verified_zero(situation: Situation) -> CanaryRunStatus:
@@ -370,7 +313,7 @@ def _shift_to_way_back(situation: Situation) -> CanaryRunStatus:
         ready = way_back.ready if way_back else 0
         text = f"{ready} of {wanted} pods of the last good version are ready; then it gets all traffic"
         return stay(situation, Reason.ROLLBACK_STARTED, text)
-    status = _at_zero(situation).status
+    status = at_zero(situation).status
     return set_traffic(status, way_back_ppm=PPM)
 
 

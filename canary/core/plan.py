@@ -1,4 +1,7 @@
-"""From a policy to the detector's settings: what is counted, which promise is made, which weights are planned."""
+"""From a policy to the detector's settings: what is counted, which promise is made, which weights are planned.
+
+The run pins what leaves here, so a policy that changes half-way changes no running judgement.
+"""
 
 from collections.abc import Mapping, Sequence
 

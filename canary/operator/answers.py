@@ -1,4 +1,7 @@
-"""Write the answer of a request into its status: what was done, or why not and what would help."""
+"""Write the answer of a request into its status: what was done, or why not and what would help.
+
+Both tickers call it, the one of runs and the one of policies; `canary wait` and `promote` read it.
+"""
 
 from typing import Any
 
