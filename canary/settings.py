@@ -62,6 +62,8 @@ class RehearseOptions:
     for_seconds: float = 3600.0
     seed: int = 1
     runs: int = 100
+    healthy_runs: int = 10
+    """Beside the runs with the fault, as many without: each lasts as long as it was given."""
     json: bool = False
 
 

@@ -106,7 +106,13 @@ def _configure_rehearsal(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=counting, default=own.seed, metavar="N")
     parser.add_argument(
-        "--runs", type=counting, default=own.runs, metavar="N", help="with the fault, and as many without"
+        "--runs", type=counting, default=own.runs, metavar="N", help="runs with the fault, default 100"
+    )
+    parser.add_argument(
+        "--healthy",
+        type=counting,
+        metavar="N",
+        help="runs without it, which last longer; default a tenth of --runs, at least one",
     )
     parser.add_argument(
         "-o", "--output", choices=("table", "json"), default="table", help="form of the result"
@@ -123,5 +129,6 @@ def rehearse_options(given: Namespace) -> RehearseOptions:
         for_seconds=given.length,
         seed=given.seed,
         runs=given.runs,
+        healthy_runs=max(1, given.runs // 10) if given.healthy is None else given.healthy,
         json=given.output == "json",
     )

@@ -12,12 +12,13 @@ from typing import Any
 from canary.alerts.sink import Couriers
 from canary.api.crd import crds
 from canary.api.policy import CanaryPolicySpec
-from canary.api.reasons import FINAL_PHASES
+from canary.api.reasons import API_VERSION, FINAL_PHASES, Verb
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
 from canary.kube.resources import (
     CANARYPOLICIES,
+    CANARYREQUESTS,
     CANARYRUNS,
     DEPLOYMENTS,
     HTTPROUTES,
@@ -25,6 +26,7 @@ from canary.kube.resources import (
     SERVICES,
     Resource,
 )
+from canary.kube.transport import Transport
 from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
 from canary.lab.clock import SimClock
@@ -40,6 +42,7 @@ from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 
 PORT = 8080
 REPLICAS = 4
+DANA = User("dana", ("devs",))
 SETTLE_SECONDS = 5.0
 STEP_SECONDS = 1.0  # between two questions whether it is done, where nothing else is due
 
@@ -64,6 +67,10 @@ class OneSource:
         return self.source
 
 
+def _straight(transport: Transport) -> Transport:
+    return transport
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a scenario starts from."""
@@ -74,6 +81,8 @@ class Setting:
     replicas: int = REPLICAS
     seed: int = 1
     limits: Limits = Limits()
+    wire: Callable[[Transport], Transport] = _straight
+    """What lies between the controller and the API server."""
 
 
 class Scenario:
@@ -86,7 +95,8 @@ class Scenario:
         self.cluster = simulated_cluster(self.clock, self._make_shop, seed=setting.seed)
         self.cluster.install(crds())
         self.admin = Client(self.cluster.transport(User("admin", ("system:masters",))), clock=self.clock)
-        self.controller = build_controller(self.cluster, self.clock, self.shop, setting)
+        self.restart()
+        self._asked = 0
         self._set_up()
 
     @property
@@ -142,6 +152,28 @@ class Scenario:
         ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
         self.admin.merge_patch(ref, manifests.change(version, PORT, env or {}), intent=Intent.NEUTRAL)
 
+    def ask(self, verb: Verb, user: User = DANA, **fields: Any) -> str:
+        """Ask for something about the newest run, as the command line does; return the request's name."""
+        run = self.latest_run()
+        assert run is not None, "there is a run to ask about"
+        self._asked += 1
+        metadata = {"name": f"{run.name}-{verb.value}-{self._asked}", "namespace": run.namespace}
+        subject = {"kind": "CanaryRun", "name": run.name, "uid": run.uid}
+        spec = {
+            "verb": verb.value,
+            "subject": subject,
+            "reason": "the screens were read and look well",
+            **fields,
+        }
+        body = {"apiVersion": API_VERSION, "kind": "CanaryRequest", "metadata": metadata, "spec": spec}
+        client = Client(self.cluster.transport(user), clock=self.clock)
+        client.create(CANARYREQUESTS, body, intent=Intent.NEUTRAL)
+        return metadata["name"]
+
+    def restart(self) -> None:
+        """Replace the controller by one that knows nothing but what the API server stores."""
+        self.controller = build_controller(self.cluster, self.clock, self.shop, self.setting)
+
     def latest_run(self) -> Run | None:
         """Return the newest run."""
         stored = self.admin.list(CANARYRUNS, manifests.NAMESPACE)
@@ -158,7 +190,7 @@ class Scenario:
 
 def build_controller(cluster: Cluster, clock: SimClock, source: Source, setting: Setting) -> Controller:
     """Wire the controller to an embedded cluster, as `operator/run.py` wires it to a real one."""
-    transport = cluster.transport(User(CONTROLLER), follow=False)
+    transport = setting.wire(cluster.transport(User(CONTROLLER), follow=False))
     fence: Fence = Alone()
     client = Client(transport, fence=fence, clock=clock)
     hands = Hands(

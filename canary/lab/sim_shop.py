@@ -184,12 +184,18 @@ class SimShop:
         if pod.down:
             return
         now = self._store.clock.now().timestamp() - back
-        effect = pod.fault.effect(now - (pod.truth.first_request_at or now))
+        effect = pod.fault.effect(now - self._first_request_at(pod, now))
         buyers = wanted * (pod.wander.advance(seconds) if self._world.pod_spread else 1.0)
         ratio = self._world.canary_ratio if pod.canary else 1.0
         met = self._draw(_means(buyers, wanted * (1 / self._world.conversion - 1), ratio, effect))
         pod.count(met, now)
         self._site_orders += met.orders
+
+    def _first_request_at(self, pod: _Pod, now: float) -> float:
+        """Return when the pod's version met its first customer: its bug begins in all of its pods at once."""
+        version = pod.truth.version
+        met = (each.truth.first_request_at for each in self._pods.values() if each.truth.version == version)
+        return min((moment for moment in met if moment is not None), default=now)
 
     def _draw(self, means: "_Met[float]") -> "_Met[int]":
         draw, size = self._random, self._world.cluster_mean
