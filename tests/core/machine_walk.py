@@ -4,12 +4,13 @@ A *letter* is one thing that happens before a look: evidence, a person's word, a
 world is small (one route, four pods, two steps) and time is two-valued: a moment is fresh, or older than every
 deadline; the letters that wait age everything. So the reachable states are finite, and all of them are visited.
 
-`python tests/core/machine_walk.py` prints the phases and the transitions seen, as the diagram of docs/design.md.
+`python tests/core/machine_walk.py` writes the phases and the transitions seen into docs/design.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from canary.api.change import ChangeRecord
 from canary.api.policy import CanaryPolicySpec, Revision
@@ -36,6 +37,8 @@ from canary.core.guards import AFTER_COMMIT
 NOW = datetime(2026, 3, 5, tzinfo=UTC)
 OLD = NOW - timedelta(days=10)
 PODS = 4
+DESIGN = Path(__file__).parents[2] / "docs" / "design.md"
+BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
 OLD_HASH, NEW_HASH, OTHER_HASH = ("sha256:" + digit * 64 for digit in "abc")
 POLICY = CanaryPolicySpec.model_validate(
     {
@@ -419,20 +422,23 @@ def walk() -> Iterator[Move]:
         frontier = reached
 
 
-def diagram() -> str:
-    """Return the phases and transitions that the walk saw, as a Mermaid state diagram."""
-    edges: dict[tuple[Phase, Phase], set[str]] = {}
-    for move in walk():
-        before, after = move.before.status.phase, move.decision.status.phase
-        if before is not after:
-            edges.setdefault((before, after), set()).add(move.letter.name)
-    lines = ["stateDiagram-v2", "    [*] --> Held"]
+def diagram(moves: Iterable[Move]) -> str:
+    """Return the phases and transitions that a walk saw, as a Mermaid state diagram."""
     order = list(Phase)
-    for before, after in sorted(edges, key=lambda edge: (order.index(edge[0]), order.index(edge[1]))):
-        lines.append(f"    {before.value} --> {after.value}")
+    seen = {(move.before.status.phase, move.decision.status.phase) for move in moves}
+    edges = sorted((order.index(before), order.index(after)) for before, after in seen if before is not after)
+    lines = ["stateDiagram-v2", "    [*] --> Held"]
+    lines += [f"    {order[before].value} --> {order[after].value}" for before, after in edges]
     lines += [f"    {phase.value} --> [*]" for phase in order if phase.final]
     return "\n".join(lines)
 
 
+def written(page: str, drawn: str) -> str:
+    """Return the page with the diagram between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n```mermaid\n{drawn}\n```\n{END}{after}"
+
+
 if __name__ == "__main__":
-    print(diagram())
+    DESIGN.write_text(written(DESIGN.read_text(encoding="utf-8"), diagram(walk())), encoding="utf-8")

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from machine_walk import LETTERS, PODS, Letter, Move, State, look, start, walk
+from machine_walk import DESIGN, LETTERS, PODS, Letter, Move, State, diagram, look, start, walk, written
 
 from canary.api.reasons import PPM, Phase, Verb, Verdict
 from canary.core import invariants, machine
@@ -24,6 +24,11 @@ def states(moves: list[Move]) -> dict[object, State]:
 def test_the_walk_reaches_every_phase(states: dict[object, State]) -> None:
     assert {state.status.phase for state in states.values()} == set(Phase)
     assert len(states) > 1_000
+
+
+def test_the_diagram_in_the_docs_is_what_the_walk_saw(moves: list[Move]) -> None:
+    page = DESIGN.read_text(encoding="utf-8")
+    assert page == written(page, diagram(moves)), "write it anew: python tests/core/machine_walk.py"
 
 
 def test_no_decision_breaks_an_invariant(moves: list[Move]) -> None:
