@@ -21,7 +21,6 @@ from canary.core.memory import Memory, ShareMemory
 from canary.core.plan import monitor_names, settings_of
 from canary.core.share import Tally, judge_share, judge_zero
 
-BASELINE_SECONDS = 30.0  # how long stable pods are watched before the first slice
 SUSPECT_LOG = math.log(20.0)
 LN10 = math.log(10.0)
 
@@ -67,7 +66,7 @@ def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     if not _is_judged(run):
         finding = _without_a_slice(folded, looked)
         status = run.status.analysis.model_copy(update=measured)
-        return Analysed(memory, status, finding, share, _baseline_ready(memory), 0.0, 0.0)
+        return Analysed(memory, status, finding, share, _baseline_ready(run, memory), 0.0, 0.0)
     return _judged(run, memory, looked, (folded, share, measured))
 
 
@@ -99,7 +98,7 @@ def _judged(
         status=status,
         finding=_finding(run, judgement, (looked, started)),
         share=share,
-        baseline_ready=_baseline_ready(memory),
+        baseline_ready=_baseline_ready(run, memory),
         orders_in_step=judgement.orders.seen,
         gained=judgement.gained,
     )
@@ -179,8 +178,8 @@ def _with_noise(run: Run, memory: Memory, look: tuple[Folded, Mapping[str, bool]
     return replace(memory, noise=noise, noise_at=folded.at, noise_seconds=memory.noise_seconds + dt)
 
 
-def _baseline_ready(memory: Memory) -> bool:
-    return memory.noise_seconds >= BASELINE_SECONDS
+def _baseline_ready(run: Run, memory: Memory) -> bool:
+    return memory.noise_seconds >= run.limits.baseline_seconds
 
 
 def _with_share(share: ShareMemory, folded: Folded, route_ppm: int | None) -> ShareMemory:

@@ -26,6 +26,8 @@ class Limits:
 
     headroom: float = 1.25
     """Side pods per pod that the weight alone would need."""
+    baseline_seconds: float = 30.0
+    """How long stable pods are watched, to know their noise, before the first slice."""
     propagation_seconds: float = 1.0
     """How long a written weight may take to reach every proxy."""
     blind_seconds: float = 10.0
