@@ -5,6 +5,7 @@ half of one, or nothing at all. Everything is bounded, and `close` leaves no thr
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    at: float = 0.0
+    """When it had arrived whole, in Unix seconds."""
 
 
 class Receiver:
@@ -96,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         receiver, answer = self.server.receiver, self.server.receiver.answer
         body = self.rfile.read(min(MAX_BODY, int(self.headers.get("Content-Length") or 0)))
         if len(receiver.received) < MAX_RECEIVED:
-            receiver.received.append(Received(self.path, dict(self.headers.items()), body))
+            receiver.received.append(Received(self.path, dict(self.headers.items()), body, time.time()))
         if answer.hang:
             receiver.wait_to_be_released()
             return

@@ -213,6 +213,18 @@ class Stage:
             self._controller.wait(STOP_SECONDS)
             self._controller = None
 
+    def stop_controller(self) -> int | None:
+        """End the controller as a rollout of it would; return its exit code, None where none runs."""
+        controller, self._controller = self._controller, None
+        if controller is None:
+            return None
+        controller.send_signal(signal.SIGTERM)
+        try:
+            return controller.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            controller.kill()
+            return controller.wait(STOP_SECONDS)
+
     def push(self, env: Mapping[str, str], version: str = manifests.NEW) -> None:
         """Change the Deployment, as dana's CI does."""
         ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
@@ -220,14 +232,7 @@ class Stage:
 
     def close(self) -> None:
         """End everything; idempotent."""
-        controller, self._controller = self._controller, None
-        if controller is not None:
-            controller.send_signal(signal.SIGTERM)
-            try:
-                controller.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                controller.kill()
-                controller.wait(STOP_SECONDS)
+        self.stop_controller()
         self._ending.close()
 
     # -- seeing ----------------------------------------------------------------------------------------------------
