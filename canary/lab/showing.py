@@ -5,8 +5,9 @@ With `-o json` every word goes to stderr, so that stdout is data. `rich` is impo
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from canary.core.arithmetic import explanation
@@ -19,6 +20,7 @@ from canary.lab.stories import Plot
 from canary.settings import DemoOptions
 
 MAX_POINTS = 600
+RECORD_COLUMNS = 96
 _STYLES = {Tone.SAFE: "green", Tone.CARE: "yellow", Tone.DANGER: "bold red", Tone.PLAIN: ""}
 
 
@@ -30,13 +32,15 @@ class Show:
         self._out = sys.stderr if options.json else sys.stdout
         self._points: list[Point] = []
         self._said: list[str] = []
+        self._told_after: list[str] = []
         self._told = 0
         self._last: StoredRun | None = None
         self._screen = None if options.headless or options.json or not sys.stdout.isatty() else _LiveScreen()
 
-    def say(self, text: str) -> None:
-        """Say one sentence."""
-        self._said.append(text)
+    def say(self, text: str, *, kept: bool = True) -> None:
+        """Say one sentence; what is kept stands in the recording, too."""
+        if kept:
+            (self._said if self._last is None else self._told_after).append(text)
         if self._screen is not None:
             self._screen.say(text)
             return
@@ -52,7 +56,7 @@ class Show:
             self._screen.draw(self._lines(run, now))
             return
         for happened in run.timeline[self._told :]:
-            self.say(f"{happened.at:%H:%M:%S} {happened.phase}: {happened.message}")
+            self.say(f"{happened.at:%H:%M:%S} {happened.phase}: {happened.message}", kept=False)
         self._told = len(run.timeline)
 
     def _lines(self, run: StoredRun, now: datetime) -> list[Line]:
@@ -69,9 +73,8 @@ class Show:
     def end(self, measured: Measured, plot: Plot) -> None:
         """Say how it ended, in figures that were measured."""
         if self._last is not None and measured.outcome == "RolledBack":
-            self.say("")
-            for text in explanation(self._last):
-                self.say(text)
+            for text in ("", *explanation(self._last)):
+                self.say(text, kept=False)
         self.say("")
         if measured.first_lost_at is not None and measured.decided_at is not None:
             self.say(
@@ -83,7 +86,15 @@ class Show:
         self.say(f"{rate} orders a second, slice {widest}, seed {measured.seed}")
         self.say(plot.last_line.format(lost=measured.orders_lost, late=measured.late_promises))
         if self._options.record:
-            _record(self._options.record, self._said, self._last, curves(self._points))
+            before = [*self._said, ""] if self._last is not None else []
+            _record(self._options.record, [*before, *self._picture(), *self._told_after])
+
+    def _picture(self) -> list[Line]:
+        """Return the last screen, as of the run's last look."""
+        if self._last is None:
+            return []
+        seen = self._last.at("finishedAt") or self._last.at("checkedAt")
+        return self._lines(self._last, seen) if seen is not None else []
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -128,19 +139,16 @@ def _text(lines: list[Line]) -> Any:
     return text
 
 
-def _record(path: str, said: list[str], run: StoredRun | None, plots: list[str]) -> None:
-    """Write the last screen as an SVG picture."""
+def _record(path: str, lines: Sequence[Line | str]) -> None:
+    """Write these lines as an SVG picture that needs nothing from the network."""
     import io
+    import re
 
     from rich.console import Console
 
-    console = Console(record=True, width=100, file=io.StringIO(), highlight=False)
-    for text in said:
-        console.print(text, markup=False)
-    if run is not None:
-        seen = run.at("finishedAt") or run.at("checkedAt")
-        if seen is not None:
-            console.print(_text([*status_lines(run, Scene(seen)), Line("", Tone.PLAIN)]))
-        for text in plots:
-            console.print(text, markup=False)
-    console.save_svg(path, title="canary demo")
+    console = Console(record=True, width=RECORD_COLUMNS, file=io.StringIO(), highlight=False)
+    console.print(_text([line if isinstance(line, Line) else Line(line, Tone.PLAIN) for line in lines]))
+    drawn = console.export_svg(title="canary demo")
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<!--.*?-->\s*", "", drawn, flags=re.DOTALL)
+    Path(path).write_text(drawn, encoding="utf-8")
