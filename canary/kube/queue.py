@@ -20,7 +20,7 @@ from canary.kube.resources import Key
 
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 300.0
-LONGEST_LOWERING_BACKOFF_SECONDS = 1.0
+LONGEST_QUICK_BACKOFF_SECONDS = 1.0
 STALE_ENTRIES_KEPT = 64  # the heap may hold as many outdated entries as live ones, and these
 
 
@@ -113,7 +113,7 @@ class Agenda:
         urgency = self._running[key].urgency
         count = self._failures[key] = self._failures.get(key, 0) + 1
         self._floors[key] = now + floor_seconds
-        longest = LONGEST_LOWERING_BACKOFF_SECONDS if urgency is Urgency.LOWERING else LONGEST_BACKOFF_SECONDS
+        longest = LONGEST_BACKOFF_SECONDS if urgency is Urgency.REST else LONGEST_QUICK_BACKOFF_SECONDS
         self._finish(key)
         self.add(key, now + min(FIRST_BACKOFF_SECONDS * 2.0 ** min(count - 1, 32), longest), urgency)
         return max(0.0, self._waiting[key].due - now)
