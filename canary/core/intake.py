@@ -14,9 +14,10 @@ from canary.api.run import CanaryRunSpec
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing, Workload
+from canary.core.explain import MAX_ATTEMPTS
 from canary.core.record import change_digest, policy_digest, record_of
 
-MAX_ATTEMPTS = 2
+ROUTE_KINDS = ("HTTPRoute",)  # the routers that there are
 TAKEN_BACK = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.REJECTED})
 
 
@@ -79,6 +80,9 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     status = _remembered(policy, seen)
     if policy.spec.mode is Mode.OBSERVE:
         return _let_go(seen, status)
+    if policy.spec.route.kind not in ROUTE_KINDS:
+        text = f"spec.route.kind {policy.spec.route.kind} cannot be split yet; use {', '.join(ROUTE_KINDS)}"
+        return Intake(status, reason=Reason.ADOPTION_REFUSED, message=text)
     workload, desired = seen.workload, seen.desired
     if isinstance(workload, Missing) or desired is None:
         detail = workload.detail if isinstance(workload, Missing) else "its pods' Service is not known"

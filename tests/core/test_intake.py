@@ -1,0 +1,141 @@
+"""What a policy does between runs: adopt, lock, start, remember what was taken back, and let go."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from canary.api.change import ChangeAnnotation
+from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
+from canary.api.reasons import PPM, MissingReason, Origin, Reason, Verb
+from canary.core.evidence import Directive, Missing, Workload
+from canary.core.explain import MAX_ATTEMPTS
+from canary.core.intake import Desired, Policy, Seen, consider
+
+NOW = datetime(2026, 3, 5, tzinfo=UTC)
+OLD, NEW = ("sha256:" + digit * 64 for digit in "ab")
+SPEC: dict[str, Any] = {
+    "target": {"name": "shop"},
+    "analysis": {"orders": {"counter": "orders"}, "requests": {"counter": "requests"}},
+}
+
+
+def policy(status: CanaryPolicyStatus | None = None, **spec: Any) -> Policy:
+    known = status or CanaryPolicyStatus(adopted=True, target_uid="target")
+    return Policy("shop", "shop", "policy", 3, CanaryPolicySpec.model_validate({**SPEC, **spec}), known)
+
+
+def seen(asked: str = OLD, *, retries: tuple[Directive, ...] = (), **workload: Any) -> Seen:
+    fields: dict[str, Any] = {
+        "uid": "target",
+        "template_hash": asked,
+        "paused": True,
+        "replicas": 4,
+        "stable_hash": OLD,
+        "stable_ready": 4,
+        "current_ready": 4 if asked == OLD else 0,
+        "other_pods": 0 if asked == OLD else 4,
+        "settled": True,
+    }
+    desired = Desired(
+        asked=Revision(template_hash=asked, version="v2"),
+        serving=Revision(template_hash=OLD, version="v1"),
+        annotations={ChangeAnnotation.ORIGIN.value: "ai", ChangeAnnotation.WHAT.value: "a change"},
+        service="shop",
+        guarded=True,
+    )
+    return Seen(Workload(**{**fields, **workload}), desired, (), (), retries, NOW)
+
+
+def taken_back(attempts: int = 1) -> CanaryPolicyStatus:
+    item = RejectedRevision(
+        template_hash=NEW,
+        run="shop-1",
+        outcome="RolledBack",
+        reason="OrdersCollapsed",
+        at=NOW,
+        attempts=attempts,
+    )
+    return CanaryPolicyStatus(adopted=True, target_uid="target", rejected=[item])
+
+
+def retry(*, machine: bool = False) -> Directive:
+    return Directive("u", "ask", Verb.RETRY, "dana", reason="flaky probe", machine=machine)
+
+
+def test_a_held_change_starts_a_run_that_pins_policy_plan_and_record() -> None:
+    intake = consider(policy(steps=[{"weight": "1%"}]), seen(NEW))
+    assert intake.start is not None
+    assert (intake.start.revision.version, intake.start.baseline.version) == ("v2", "v1")
+    assert intake.start.change.origin is Origin.AI
+    assert [step.weight for step in intake.start.steps] == [10_000, PPM]
+    assert intake.start.attempt == 1
+
+
+def test_nothing_starts_while_the_deployment_asks_for_what_serves() -> None:
+    intake = consider(policy(), seen(OLD))
+    assert (intake.start, intake.adopt, intake.relock, intake.reason) == (None, False, False, Reason.IDLE)
+
+
+def test_a_target_that_was_never_held_is_adopted_and_one_that_cannot_be_is_refused_with_the_remedy() -> None:
+    fresh = policy(CanaryPolicyStatus())
+    assert consider(fresh, seen(OLD, paused=False)).adopt
+    refused = consider(
+        fresh, replace(seen(OLD, paused=False), refusals=("strategy is Recreate; use RollingUpdate",))
+    )
+    assert not refused.adopt
+    assert (refused.reason, refused.message) == (
+        Reason.ADOPTION_REFUSED,
+        "strategy is Recreate; use RollingUpdate",
+    )
+
+
+def test_an_opened_lock_is_closed_before_anything_starts() -> None:
+    intake = consider(policy(), seen(NEW, paused=False))
+    assert intake.relock
+    assert intake.start is None
+
+
+def test_a_recreated_target_is_adopted_again() -> None:
+    assert consider(policy(), seen(OLD, uid="another")).adopt
+
+
+def test_a_version_that_was_taken_back_starts_nothing_by_itself() -> None:
+    intake = consider(policy(taken_back()), seen(NEW))
+    assert intake.start is None
+    assert intake.reason is Reason.REJECTED_BEFORE
+    assert "customers safe on v1" in intake.message
+
+
+def test_a_person_may_retry_a_machine_may_not_and_nobody_for_ever() -> None:
+    again = consider(policy(taken_back()), seen(NEW, retries=(retry(),)))
+    assert again.start is not None
+    assert again.start.attempt == 2
+    assert again.answers[0].done
+    assert consider(policy(taken_back()), seen(NEW, retries=(retry(machine=True),))).start is None
+    enough = consider(policy(taken_back(MAX_ATTEMPTS)), seen(NEW, retries=(retry(),)))
+    assert enough.start is None
+    assert not enough.answers[0].done
+
+
+@pytest.mark.parametrize("kind", ["GRPCRoute", "EndpointSlice"])
+def test_a_route_that_cannot_be_split_is_refused_and_not_taken_for_another(kind: str) -> None:
+    intake = consider(policy(CanaryPolicyStatus(), route={"kind": kind}), seen(NEW))
+    assert (intake.adopt, intake.start, intake.reason) == (False, None, Reason.ADOPTION_REFUSED)
+    assert kind in intake.message
+
+
+def test_observe_gives_back_what_enforce_took_but_never_lets_a_held_change_go() -> None:
+    assert consider(policy(mode="Observe"), seen(OLD)).release
+    held = consider(policy(mode="Observe"), seen(NEW))
+    assert not held.release
+    assert "re-apply" in held.message
+    assert not consider(policy(CanaryPolicyStatus(), mode="Observe"), seen(OLD)).release
+
+
+def test_a_missing_target_is_said_and_nothing_is_done() -> None:
+    gone = replace(seen(OLD), workload=Missing(MissingReason.ABSENT, "there is no Deployment shop/shop"))
+    intake = consider(policy(), gone)
+    assert (intake.start, intake.adopt, intake.reason) == (None, False, Reason.WORKLOAD_GONE)
+    assert "there is no Deployment" in intake.message
