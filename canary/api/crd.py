@@ -31,12 +31,6 @@ def crds() -> list[dict[str, Any]]:
     return [_manifest(kind) for kind in KINDS]
 
 
-def schema_digest(manifest: dict[str, Any]) -> str:
-    """Return the digest that a CRD, ours or the cluster's, carries; "" where it carries none."""
-    annotations = manifest.get("metadata", {}).get("annotations") or {}
-    return annotations.get(DIGEST_ANNOTATION, "")
-
-
 def _manifest(kind: Kind) -> dict[str, Any]:
     spec = {
         "group": GROUP,

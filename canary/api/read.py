@@ -17,12 +17,11 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from canary.api.kinds import CANARY_POLICY, CANARY_REQUEST, CANARY_RUN, KINDS, SAFETY_POLICY, Kind
+from canary.api.kinds import CANARY_POLICY, CANARY_REQUEST, CANARY_RUN, KINDS, Kind
 from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus
 from canary.api.reasons import API_VERSION
-from canary.api.request import CanaryRequestSpec, CanaryRequestStatus
+from canary.api.request import CanaryRequestSpec
 from canary.api.run import CanaryRunSpec, CanaryRunStatus
-from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.api.types import Model
 from canary.errors import RefusedError
 
@@ -82,11 +81,6 @@ def parse_request(raw: object, reading: Reading = Reading.STRICT) -> CanaryReque
     return _read(raw, CANARY_REQUEST, CanaryRequestSpec, reading)
 
 
-def parse_safety(raw: object, reading: Reading = Reading.STRICT) -> SafetyPolicySpec:
-    """Return the spec of a whole SafetyPolicy; raise InvalidObject listing every problem."""
-    return _read(raw, SAFETY_POLICY, SafetyPolicySpec, reading)
-
-
 def parse_policy_status(raw: object) -> CanaryPolicyStatus:
     """Return the status, leniently; an object without one has the first status."""
     return _read_status(raw, CANARY_POLICY, CanaryPolicyStatus)
@@ -95,16 +89,6 @@ def parse_policy_status(raw: object) -> CanaryPolicyStatus:
 def parse_run_status(raw: object) -> CanaryRunStatus:
     """Return the status, leniently; an object without one has the first status."""
     return _read_status(raw, CANARY_RUN, CanaryRunStatus)
-
-
-def parse_request_status(raw: object) -> CanaryRequestStatus:
-    """Return the status, leniently; an object without one has the first status."""
-    return _read_status(raw, CANARY_REQUEST, CanaryRequestStatus)
-
-
-def parse_safety_status(raw: object) -> SafetyPolicyStatus:
-    """Return the status, leniently; an object without one has the first status."""
-    return _read_status(raw, SAFETY_POLICY, SafetyPolicyStatus)
 
 
 def problems(raw: object) -> tuple[Problem, ...]:

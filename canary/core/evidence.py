@@ -6,7 +6,6 @@ counted as zero, and after a bounded blind time it lowers exposure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from canary.api.reasons import MissingReason, Reason, Verb, Verdict
@@ -52,7 +51,6 @@ class Side:
     replicas: int = 0
     ready: int = 0
     """Ready endpoints."""
-    ready_since: datetime | None = None
 
 
 class Drift(StrEnum):

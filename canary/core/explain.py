@@ -311,23 +311,3 @@ def shown(run: StoredRun, now: datetime) -> dict[str, str]:
         "evidence": "" if evidence is None or limit is None else f"{evidence:.1f}/{limit:.1f}",
         "observed": wording.percent(run.seen_ppm),
     }
-
-
-def condition_message(run: StoredRun, now: datetime) -> str:
-    """Return the message of a policy's conditions while this run rules: it names the version that serves."""
-    blind = seconds_between(run.at("analysis", "blindSince"), now)
-    if run.phase == Phase.PROMOTED:
-        return f"{run.new} serves 100 %"
-    if run.final:
-        worst = run.worst
-        crossed = worst is not None and worst.state == "crossed"
-        why = f"{worst.name} {wording.signed_percent(worst.point)} %" if worst and crossed else run.message
-        return f"customers safe on {run.old}; {run.new} {phase_words(run.phase).lower()}: {why}"
-    if run.phase == Phase.ROLLING_BACK and run.reason == Reason.ROLLBACK_UNVERIFIED:
-        return f"ACTION NEEDED: {run.new} asked 0 %, route gives {share(run.seen_ppm)}"
-    if blind is not None and run.exposed:
-        return f"no data for {duration(blind)} at {share(run.asked_ppm)}"
-    if run.phase in (Phase.HELD, Phase.PAUSED, Phase.DRAINING):
-        return f"{run.old} serves 100 %; {run.new} waits: {run.message}"
-    word = verdict_word(run, now)
-    return f"{run.new} at {share(run.asked_ppm)}" + (f", {word}" if word != "-" else f": {run.message}")

@@ -34,7 +34,6 @@ class FieldManager(StrEnum):
     """Who writes, as `managedFields` names it."""
 
     CONTROLLER = "canary-controller"
-    SENTINEL = "canary-sentinel"
     CLI = "canary-cli"
 
 
@@ -68,16 +67,6 @@ class Fence(Protocol):
     def may_raise(self) -> bool:
         """Tell whether the lease is held with time to spare."""
         ...
-
-
-class LoweringOnly:
-    """The fence of a process that never leads, such as the sentinel: nothing but a lowering passes."""
-
-    def leads(self) -> bool:
-        return False
-
-    def may_raise(self) -> bool:
-        return False
 
 
 class AlreadyExistsError(ConflictError):

@@ -108,24 +108,3 @@ CANARYPOLICIES = Resource(GROUP, VERSION, "canarypolicies", "CanaryPolicy")
 CANARYRUNS = Resource(GROUP, VERSION, "canaryruns", "CanaryRun")
 CANARYREQUESTS = Resource(GROUP, VERSION, "canaryrequests", "CanaryRequest")
 SAFETYPOLICIES = Resource(GROUP, VERSION, "safetypolicies", "SafetyPolicy", namespaced=False)
-
-RESOURCES = (
-    PODS,
-    SERVICES,
-    EVENTS,
-    CONFIGMAPS,
-    NAMESPACES,
-    DEPLOYMENTS,
-    REPLICASETS,
-    CONTROLLERREVISIONS,
-    ENDPOINTSLICES,
-    HTTPROUTES,
-    PDBS,
-    HPAS,
-    LEASES,
-    CRDS,
-    CANARYPOLICIES,
-    CANARYRUNS,
-    CANARYREQUESTS,
-    SAFETYPOLICIES,
-)

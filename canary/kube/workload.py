@@ -8,7 +8,6 @@ own objects are recognised by their labels and deleted by uid; a foreign object 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from canary.api.marks import TRUE, Mark
@@ -117,13 +116,11 @@ def observe_side(client: Client, namespace: str, name: str, ready: Sequence[PodR
     annotations = deployment["metadata"].get("annotations") or {}
     actual = template_hash(deployment["spec"]["template"])
     untouched = annotations.get(Mark.SIDE_HASH) == actual
-    newest = max((pod.ready_at for pod in ready), default=None)
     return Side(
         exists=True,
         template_hash=annotations.get(Mark.TEMPLATE_HASH, actual) if untouched else actual,
         replicas=int(deployment["spec"].get("replicas", 1)),
         ready=len(ready),
-        ready_since=datetime.fromtimestamp(newest, UTC) if newest is not None else None,
     )
 
 

@@ -33,7 +33,6 @@ class Sales:
     placed: int = 0  # who got an order number
     failed: int = 0  # answers of 500 and above
     broken: int = 0  # connections that ended without an answer
-    turned_away: int = 0  # no connection was free
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,6 @@ class Customers:
             connection = _Connection(self)
             self._connections.add(connection)
             connection.opening = asyncio.ensure_future(self._open(connection, buys))
-        else:
-            self.total.turned_away += 1
 
     async def _open(self, connection: "_Connection", buys: bool) -> None:
         try:

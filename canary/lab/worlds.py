@@ -7,7 +7,6 @@ all of them healthy: a rollback in any of them is a false alarm. Bugs come from 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from canary.errors import RefusedError
 from canary.lab.demand import LEVEL_MEMORY_SECONDS, LEVEL_SPREAD, daily_curve
 
 
@@ -67,10 +66,3 @@ WORLDS: Mapping[str, World] = {
     "counter-resets": World(reset=0.01),
     "edge": World(canary_ratio=0.98),
 }
-
-
-def world_named(name: str) -> World:
-    """Return a world by its name; raise RefusedError with the names that there are."""
-    if name not in WORLDS:
-        raise RefusedError(f"there is no world {name!r}; there are {', '.join(WORLDS)}")
-    return WORLDS[name]

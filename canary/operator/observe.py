@@ -1,9 +1,10 @@
-"""From looks to metrics: what each look left, as the series of `telemetry.py`.
+"""From looks to metrics: what each look left, as the series of `telemetry.py` and as lines of the log.
 
 The controller calls `Observer` around and after each look; nothing here decides anything.
 """
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -12,10 +13,13 @@ from canary.api.run import AnalysisStatus, Effect
 from canary.clock import Clock
 from canary.core.decision import Run
 from canary.kube.queue import Lane
+from canary.operator.logs import log_event
 from canary.operator.run_series import MetricView, RunView, Workload
 from canary.operator.telemetry import Ended, Outcome, Result, Stage, Telemetry
+from canary.operator.tell import news
 from canary.operator.tick import Ticked
 
+logger = logging.getLogger(__name__)
 _OUTCOMES = {
     Phase.PROMOTED: Outcome.PROMOTED,
     Phase.ROLLED_BACK: Outcome.ROLLED_BACK,
@@ -41,9 +45,11 @@ class Observer:
         self._telemetry.queue_waited(lane, seconds)
 
     def moved(self, ticked: Ticked) -> None:
-        """Show the run as this look left it; count it when it ended."""
+        """Show the run as this look left it; log what happened to it; count it when it ended."""
         before, after = ticked.before, ticked.after
         self._telemetry.runs.show(view_of(after, self._clock.now()))
+        for entry in news(before, after):
+            log_event(logger, Reason(entry.reason), entry.message, run=after.name, namespace=after.namespace)
         if after.status.phase.final and not before.status.phase.final:
             self._ended(after)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from canary.api.reasons import PPM, Origin, Phase
 from canary.clock import Clock
@@ -36,7 +36,6 @@ class MetricView:
     effect: Mapping[str, float] = field(default_factory=dict[str, float])  # point, low, high; as a ratio
     evidence_log10: float | None = None
     limits_log10: Mapping[str, float] = field(default_factory=dict[str, float])  # by side
-    samples: Mapping[str, float] = field(default_factory=dict[str, float])  # by group, since the run's start
     staleness_seconds: float | None = None
 
 
@@ -74,10 +73,6 @@ class RunSeries:
             self._shown[view.workload] = (since, view)
             if len(self._shown) > MAX_RUNS_SHOWN:
                 del self._shown[next(iter(self._shown))]
-
-    def forget(self, workload: Workload) -> None:
-        with self._lock:
-            self._shown.pop(workload, None)
 
     def collect(self) -> Iterable[Metric]:
         views = self._current()
@@ -131,9 +126,6 @@ def _analysis_families(views: Iterable[RunView]) -> Iterator[Metric]:
     effect = _gauge("metric_effect_ratio", "New version over old, with its interval.", "metric", "bound")
     evidence = _gauge("evidence_log10", "Evidence against the new version.", "metric")
     limit = _gauge("evidence_limit_log10", "Evidence at which the judge decides.", "metric", "side")
-    samples = CounterMetricFamily(
-        "canary_metric_samples", "Samples that the judge used.", labels=[*WORKLOAD, "metric", "group"]
-    )
     stale = _gauge("metric_staleness_seconds", "Age of the newest sample.", "metric")
     judged = [(view.workload, *item) for view in views for item in view.metrics.items()]
     for workload, name, metric in judged:
@@ -141,15 +133,12 @@ def _analysis_families(views: Iterable[RunView]) -> Iterator[Metric]:
         _add_all(value, whose, metric.values)
         _add_all(effect, whose, metric.effect)
         _add_all(limit, whose, metric.limits_log10)
-        _add_all(samples, whose, metric.samples)
         _add_all(evidence, whose, {} if metric.evidence_log10 is None else {"": metric.evidence_log10})
         _add_all(stale, whose, {} if metric.staleness_seconds is None else {"": metric.staleness_seconds})
-    yield from (value, effect, evidence, limit, samples, stale)
+    yield from (value, effect, evidence, limit, stale)
 
 
-def _add_all(
-    family: GaugeMetricFamily | CounterMetricFamily, whose: list[str], numbers: Mapping[str, float]
-) -> None:
+def _add_all(family: GaugeMetricFamily, whose: list[str], numbers: Mapping[str, float]) -> None:
     """Add one series for each number; the key "" stands for a family that has no further label."""
     for label, number in numbers.items():
         family.add_metric([*whose, label] if label else whose, number)

@@ -1,9 +1,8 @@
 """The few fixed periodic jobs: look ticks, sweeps, heartbeat, digest. Nothing whose loss would matter.
 
-The rest of the product knows two verbs, `every` and `stop`. `BackgroundSchedule` is APScheduler behind
-them; on simulated time `TimerSchedule` does the same on any timers. APScheduler drops a run that it cannot
-start in time and reads the wall clock, so a run that did not happen is reported as trouble, never taken for
-done, and a clock that is put back does not stop the jobs.
+The rest of the product knows two verbs, `every` and `stop`; `BackgroundSchedule` is APScheduler behind them, and
+simulated time needs none. APScheduler drops a run that it cannot start in time and reads the wall clock, so a run
+that did not happen is reported as trouble, never taken for done, and a clock that is put back does not stop the jobs.
 """
 
 import math
@@ -125,28 +124,3 @@ class BackgroundSchedule:
     def _realign(self) -> None:
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=datetime.now(UTC) + job.trigger.interval)
-
-
-class TimerSchedule:
-    """The same on anybody's timers, such as simulated ones: `call_later(seconds, callback)`."""
-
-    def __init__(self, call_later: Callable[[float, Job], object]) -> None:
-        self._call_later = call_later
-        self._names: set[str] = set()
-        self._stopped = False
-
-    def every(self, interval_seconds: float, job: Job, name: str) -> None:
-        if name in self._names:
-            raise ValueError(f"there is a job called {name} already")
-        self._names.add(name)
-
-        def run() -> None:
-            if self._stopped:
-                return
-            self._call_later(interval_seconds, run)
-            job()
-
-        self._call_later(interval_seconds, run)
-
-    def stop(self) -> None:
-        self._stopped = True

@@ -63,10 +63,7 @@ class Stage(StrEnum):
     """The parts of a rollback's time."""
 
     DETECT = "detect"
-    DECIDE = "decide"
-    WRITE = "write"
     VERIFY = "verify"
-    TOTAL = "total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +132,6 @@ class Telemetry:
         self._controller.kube_requests.labels(call.verb, call.resource, call.code).inc()
         self._controller.kube_seconds.labels(call.verb).observe(call.seconds)
 
-    def metrics_queried(self, source: str, result: Result, seconds: float) -> None:
-        self._controller.queries.labels(source, result).inc()
-        self._controller.query_seconds.labels(source).observe(seconds)
-
-    def notified(self, sink: str, result: Result, delay_seconds: float) -> None:
-        """Count one attempt to tell people, and how long after the fact it was."""
-        self._controller.notifications.labels(sink, result).inc()
-        self._controller.notification_delays.labels(sink).observe(delay_seconds)
-
-    def recorded(self, result: Result) -> None:
-        """Count one audit record."""
-        self._controller.records.labels(result).inc()
-
     def job_troubled(self, job: str, trouble: Trouble) -> None:
         self._controller.job_troubles.labels(job, trouble).inc()
 
@@ -162,30 +146,11 @@ class Telemetry:
         """Count what a bad change cost, by its best estimate."""
         self._outcome.lost.labels(*self._bounded(workload), unit).inc(amount)
 
-    def averted(self, workload: Workload, unit: str, amount: float) -> None:
-        """Count what a bad change would have cost on all traffic, by its best estimate."""
-        self._outcome.averted.labels(*self._bounded(workload), unit).inc(amount)
-
     def rolled_back(self, workload: Workload, stages: Mapping[Stage, float]) -> None:
         """Take the time of each part of a rollback, in seconds."""
         whose = self._bounded(workload)
         for stage, seconds in stages.items():
             self._outcome.rollback_seconds.labels(*whose, stage).observe(seconds)
-
-    def blind(self, workload: Workload, seconds: float) -> None:
-        """Count time in which a slice was exposed and no evidence came."""
-        self._outcome.blind_seconds.labels(*self._bounded(workload)).inc(seconds)
-
-    def approval(self, workload: Workload, decision: str, waited_seconds: float) -> None:
-        whose = self._bounded(workload)
-        self._outcome.approvals.labels(*whose, decision).inc()
-        self._outcome.approval_waits.labels(*whose).observe(waited_seconds)
-
-    def approvals_pending(self, workload: Workload, count: int) -> None:
-        self._outcome.approvals_pending.labels(*self._bounded(workload)).set(count)
-
-    def bypassed(self, workload: Workload) -> None:
-        self._outcome.bypasses.labels(*self._bounded(workload)).inc()
 
     def _bounded(self, workload: Workload) -> Workload:
         """Return the workload's labels, or those of all others when there are too many."""
@@ -212,13 +177,6 @@ class _Controller:
             "kube_requests_total", "Calls of the API server.", "verb", "resource", "code"
         )
         self.kube_seconds = histogram("kube_request_duration_seconds", "How long a call took.", "verb")
-        self.queries = counter("metric_queries_total", "Reads of a metric source.", "source", "result")
-        self.query_seconds = histogram("metric_query_duration_seconds", "How long a read took.", "source")
-        self.notifications = counter("notifications_total", "Attempts to tell people.", "sink", "result")
-        self.notification_delays = histogram(
-            "notification_delay_seconds", "From what happened to people being told.", "sink"
-        )
-        self.records = counter("audit_records_total", "Audit records written.", "result")
         self.job_troubles = counter(
             "job_trouble_total", "Periodic jobs that did not do their work.", "job", "trouble"
         )
@@ -233,15 +191,7 @@ class _Outcome:
         self.runs = counter("runs_total", "Runs that ended.", "outcome", "reason", "origin", "tier")
         self.run_seconds = long("run_duration_seconds", "How long a run took.", "outcome")
         self.lost = counter("lost_estimate_total", "Estimated loss to bad changes.", "unit")
-        self.averted = counter("averted_estimate_total", "Estimated loss that rollbacks averted.", "unit")
         self.rollback_seconds = short("rollback_latency_seconds", "The parts of a rollback's time.", "stage")
-        self.blind_seconds = counter("blind_seconds_total", "Exposed time without evidence.")
-        self.approvals = counter("approvals_total", "Decisions of approvers.", "decision")
-        self.approvals_pending = Gauge(
-            "canary_approvals_pending", "Approvals that a run waits for.", WORKLOAD, registry=registry
-        )
-        self.approval_waits = long("approval_wait_seconds", "From the question to the decision.")
-        self.bypasses = counter("bypass_total", "Gates passed by a person's word.")
 
 
 class _Make(Protocol[MetricT]):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from canary.alerts import outbox
 from canary.alerts.sink import Couriers, Incident, page_of
 from canary.api.reasons import Reason
+from canary.api.run import TimelineEntry
 from canary.core import pages
 from canary.core.decision import Run, change
 from canary.core.page_texts import Place
@@ -48,20 +49,13 @@ class Teller:
         stored = stored_form(after)
         notices = pages.with_due_notices(stored, after.status.notices, self._place, now)
         for receipt in self._couriers.collect(self._incident(after)):
-            notices = [
-                outbox.record(each, receipt.sink, receipt.outcome, now)
-                if each.id == receipt.page.id
-                else each
-                for each in notices
-            ]
+            notices = outbox.with_receipt(notices, receipt, now)
         return replace(after, status=change(after.status, notices=notices))
 
     def tell(self, before: Run, after: Run) -> None:
         """Write the Events of this look and hand over the pages that are due."""
         subject = events.Subject("CanaryRun", after.namespace, after.name, after.uid)
-        told = len(before.status.timeline)
-        fresh = after.status.timeline[told:] if before.status.started_at else after.status.timeline
-        for entry in fresh:
+        for entry in news(before, after):
             happening = events.Happening(Reason(entry.reason), entry.message, entry.at)
             try:
                 events.tell(self._hands.client, subject, happening)
@@ -80,6 +74,12 @@ class Teller:
 
     def _incident(self, run: Run) -> Incident:
         return Incident(self._place.cluster, run.namespace, run.spec.target.name, run.name, run.uid)
+
+
+def news(before: Run, after: Run) -> list[TimelineEntry]:
+    """Return what happened between the two; lengths say nothing, as a timeline forgets its oldest entries."""
+    known = before.status.timeline if before.status.started_at else []
+    return [entry for entry in after.status.timeline if entry not in known]
 
 
 def stored_form(run: Run) -> StoredRun:

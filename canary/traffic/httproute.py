@@ -15,7 +15,7 @@ from canary.kube.resources import HTTPROUTES, Resource
 from canary.traffic import brake, rules
 from canary.traffic.adoption import plan_routes
 from canary.traffic.brake import Object, Operation, Receipt, Written
-from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Traits, Wanted, WayBack
+from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Wanted, WayBack
 from canary.traffic.sight import acceptance_of, drift_of, name_of, names, see, shares_of
 
 GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
@@ -25,8 +25,6 @@ RELEASE_ATTEMPTS = 5  # to give up ownership, while others write the same route
 
 class HTTPRouteRouter:
     """Splits traffic by the weights of backend references."""
-
-    traits = Traits(finest_ppm=1, header_match=True, versioned=True, typical_propagation_seconds=1.0)
 
     def __init__(self, client: Client, resource: Resource = HTTPROUTES) -> None:
         self._client = client

@@ -20,20 +20,6 @@ DEFAULT_ROUTE = RouteRef()
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
-    """What a kind of router can do."""
-
-    finest_ppm: int
-    """The smallest share that it can give."""
-    header_match: bool
-    """A rule may match a header, so that the side can be probed before it has a weight."""
-    versioned: bool
-    """A write may ask that nothing changed since the look; without it two leaders are corrected at the next look."""
-    typical_propagation_seconds: float
-    """From an accepted write to the last request that was sent by the old weights."""
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """Whose traffic is split, and between which two Services."""
 
@@ -106,9 +92,6 @@ class Outcome(StrEnum):
 
 class Router(Protocol):
     """Gives a side its share of the traffic."""
-
-    @property
-    def traits(self) -> Traits: ...
 
     def plan(self, target: Target) -> Plan:
         """Say what attaching would write and what speaks against it; writes nothing."""

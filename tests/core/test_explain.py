@@ -115,15 +115,6 @@ def test_the_attempts_told_are_the_attempts_granted():
     assert explain.MAX_ATTEMPTS == intake.MAX_ATTEMPTS
 
 
-def test_the_message_of_a_condition_names_the_version_that_serves():
-    assert explain.condition_message(StoredRun(exposed()), NOW) == "v2.31.0 at 1 %, clear"
-    ended = explain.condition_message(StoredRun(rolled_back()), NOW)
-    assert ended == "customers safe on v2.30.4; v2.31.0 rolled back: orders -100 %"
-    assert explain.condition_message(StoredRun(a_run()), NOW).startswith(
-        "v2.30.4 serves 100 %; v2.31.0 waits"
-    )
-
-
 HOSTILE = "\x1b[2J\u202e\n<script>" + "`|" * 400
 
 

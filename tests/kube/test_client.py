@@ -7,15 +7,15 @@ from fault_server import Answer, connected, serving, status
 
 from canary.clock import WallClock
 from canary.errors import ConflictError, RefusedError, UnavailableError
-from canary.kube.client import AlreadyExistsError, Client, FieldManager, Intent, LoweringOnly
+from canary.kube.client import AlreadyExistsError, Client, FieldManager, Intent
 from canary.kube.http_transport import from_kubeconfig
 from canary.kube.resources import (
     CANARYPOLICIES,
     CONFIGMAPS,
     DEPLOYMENTS,
+    HTTPROUTES,
     LEASES,
     NAMESPACES,
-    RESOURCES,
     Selection,
 )
 from canary.lab.admission import User, guard_rules
@@ -184,10 +184,9 @@ def test_writes_carry_the_name_of_their_writer(tmp_path, manager):
         assert [seen.query["fieldManager"] for seen in server.seen] == [str(manager)] * 3
 
 
-@pytest.mark.parametrize("fence", [Fence(False, False), LoweringOnly()], ids=["no lease", "sentinel"])
-def test_without_a_lease_a_lowering_goes_out_and_nothing_else_does(client, transport, fence):
+def test_without_a_lease_a_lowering_goes_out_and_nothing_else_does(client, transport):
     put(client, weight="50")
-    fenced = Client(transport, fence=fence)
+    fenced = Client(transport, fence=Fence(False, False))
     for intent in (Intent.NEUTRAL, Intent.RAISING):
         with pytest.raises(ConflictError, match="no lease"):
             fenced.merge_patch(CART, {"data": {"weight": "100"}}, intent=intent)
@@ -219,10 +218,8 @@ def test_a_slash_in_a_name_cannot_reach_another_object():
     assert CONFIGMAPS.at("shop", "a/../b").path() == "/api/v1/namespaces/shop/configmaps/a%2F..%2Fb"
 
 
-def test_every_kind_has_one_path_of_its_own():
-    paths = {resource.collection(None) for resource in RESOURCES}
-    assert len(paths) == len(RESOURCES)
-    assert "/apis/gateway.networking.k8s.io/v1/httproutes" in paths
+def test_a_group_is_part_of_the_path():
+    assert HTTPROUTES.collection(None) == "/apis/gateway.networking.k8s.io/v1/httproutes"
     assert LEASES.at("canary-system", "x").path("status") == (
         "/apis/coordination.k8s.io/v1/namespaces/canary-system/leases/x/status"
     )

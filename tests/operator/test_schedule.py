@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from canary.clock import WallClock
-from canary.lab.clock import SimClock
-from canary.operator.schedule import BackgroundSchedule, Every, TimerSchedule, Trouble
+from canary.operator.schedule import BackgroundSchedule, Every, Trouble
 
 
 class JumpingClock(WallClock):
@@ -104,10 +103,9 @@ def test_a_wall_clock_put_back_an_hour_does_not_stop_the_jobs(schedule, clock):
 
 
 def test_two_jobs_of_one_name_are_refused(schedule):
-    for other in (schedule, TimerSchedule(SimClock().call_later)):
-        other.every(60, print, "tick")
-        with pytest.raises(ValueError, match="tick"):
-            other.every(60, print, "tick")
+    schedule.every(60, print, "tick")
+    with pytest.raises(ValueError, match="tick"):
+        schedule.every(60, print, "tick")
 
 
 def test_a_stop_without_a_start_and_a_second_stop_are_fine(clock):
@@ -125,31 +123,3 @@ MOMENT = datetime(2026, 3, 5, tzinfo=UTC)
 def test_whatever_was_missed_is_one_firing_and_the_grid_stays(late, fires_after):
     fires = Every(2).get_next_fire_time(MOMENT, MOMENT + timedelta(seconds=late))
     assert fires == MOMENT + timedelta(seconds=fires_after)
-
-
-def test_on_simulated_time_jobs_run_at_their_moments():
-    clock = SimClock()
-    schedule = TimerSchedule(clock.call_later)
-    runs = []
-    schedule.every(2, lambda: runs.append(("two", clock.monotonic())), "two")
-    schedule.every(3, lambda: runs.append(("three", clock.monotonic())), "three")
-    clock.sleep(6)
-    assert runs == [("two", 2), ("three", 3), ("two", 4), ("three", 6), ("two", 6)]
-    schedule.stop()
-    clock.sleep(60)
-    assert len(runs) == 5
-
-
-def test_on_simulated_time_a_job_that_raises_runs_again():
-    clock = SimClock()
-    runs = []
-
-    def job():
-        runs.append(1)
-        raise ValueError("a defect")
-
-    TimerSchedule(clock.call_later).every(1, job, "sweep")
-    for _ in range(2):
-        with pytest.raises(ValueError, match="defect"):
-            clock.sleep(1)
-    assert len(runs) == 2
