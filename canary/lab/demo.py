@@ -31,6 +31,8 @@ LIMIT_SECONDS = 240.0
 SIMULATED_LIMIT_SECONDS = 4 * 3600.0
 LOOK_SECONDS = 0.1
 PAGE_SECONDS = 3.0
+OPENING_SECONDS = 3.0  # customers are counted for so long before the change arrives
+SMALLER = 0.85
 WATCH_SECONDS = 5.0  # how long December's customers are watched afterwards
 INTERRUPTED, FAILED = 130, 1
 
@@ -87,6 +89,14 @@ def _staged(options: DemoOptions, show: Show) -> Measured:
         return _measured_on(stage, options)
     finally:
         stage.close()
+
+
+def _say_if_smaller(options: DemoOptions, show: Show, stage: Stage) -> None:
+    """Say so where the machine cannot serve as many customers as the story has."""
+    time.sleep(OPENING_SECONDS)
+    rate = stage.orders_per_second()
+    if rate < SMALLER * options.orders_per_second:
+        show.say(f"this machine serves {rate:.0f} orders a second, so the shop is that small")
 
 
 def _real_pause() -> float:
