@@ -1,6 +1,6 @@
-"""Why a Deployment cannot be held and run beside itself: every reason with its remedy, and what adoption would write.
+"""Why a Deployment cannot be held and run beside itself: every reason, with its remedy.
 
-`gather` reads what speaks for or against it, `plan_workload` decides, purely. Each refusal stands for an outage that
+`gather` reads what speaks against it, `refusals` decides, purely. Each refusal stands for an outage that
 somebody had: a native roll in progress that a pause would make proportional, the only old ReplicaSet cleaned away, a
 second controller. The routes have their own list, in `traffic/adoption.py`.
 """
@@ -58,8 +58,6 @@ class Facts:
     writers: tuple[str, ...] = ()
     """Other controllers' objects, and other policies, that name the Deployment."""
     network_policies: tuple[Json, ...] = ()
-    unread: tuple[str, ...] = ()
-    """What could not be looked at."""
 
     @property
     def deployment(self) -> Json:
@@ -91,31 +89,12 @@ class Facts:
         return chosen[0] if len(chosen) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """The dry run of an adoption. `service` is the Service to split, empty where there is no one answer."""
-
-    service: str
-    writes: tuple[str, ...]
-    refusals: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-def plan_adoption(client: Client, wish: Wish) -> Adoption:
-    """Read the facts and return the plan; writes nothing."""
-    facts = gather(client, wish)
-    if isinstance(facts, Missing):
-        return Adoption("", (), (f"{facts.detail}; create it, or correct target.name",), ())
-    return plan_workload(facts)
-
-
 def gather(client: Client, wish: Wish) -> Facts | Missing:
     """Read everything that an adoption depends on."""
     seen = observe(client, wish.namespace, wish.name)
     if isinstance(seen, Missing):
         return seen
     services = client.list(SERVICES, wish.namespace)
-    policies, unread = _network_policies(client, wish.namespace)
     return Facts(
         wish,
         seen,
@@ -124,20 +103,13 @@ def gather(client: Client, wish: Wish) -> Facts | Missing:
         taken=tuple(_taken(client, wish)),
         private_claims=tuple(_private_claims(client, seen.deployment)),
         writers=tuple(_writers(client, wish)),
-        network_policies=policies,
-        unread=unread,
+        network_policies=_network_policies(client, wish.namespace),
     )
 
 
-def plan_workload(facts: Facts) -> Adoption:
-    """Return the plan of what was read."""
-    name, service = facts.deployment["metadata"]["name"], facts.service
-    return Adoption(
-        service=service["metadata"]["name"] if service is not None else "",
-        writes=(f"Deployment {name}: label {Mark.GUARDED}=true and spec.paused: true; no pod moves",),
-        refusals=tuple(refusal for rule in _RULES for refusal in rule(facts)),
-        warnings=tuple(_warnings(facts)),
-    )
+def refusals(facts: Facts) -> tuple[str, ...]:
+    """Return everything that speaks against an adoption; pure."""
+    return tuple(refusal for rule in _RULES for refusal in rule(facts))
 
 
 def is_going(facts: Facts) -> Iterator[str]:
@@ -259,28 +231,6 @@ def _overrides(facts: Facts) -> dict[str, str] | None:
     return label_overrides(facts.pod_labels, selectors, SIDE_SUFFIX)
 
 
-def _warnings(facts: Facts) -> Iterator[str]:
-    yield "pods that pull work (queues, timers) are exposed as soon as they start: no route can hold them back"
-    for container in facts.template["spec"]["containers"]:
-        if "@sha256:" not in container["image"]:
-            yield f"image {container['image']} is named by a tag, which can move; name it by digest"
-    reads = "metadata.labels['"
-    if any(reads in path for path in _field_paths(facts.template["spec"])):
-        yield "a container reads its pod's labels, and on the side some of them have another value"
-    yield from facts.unread
-
-
-def _field_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("fieldPath"), str):
-            yield value["fieldPath"]
-        for inner in value.values():
-            yield from _field_paths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _field_paths(inner)
-
-
 def _pod_selectors(policy: Json) -> Iterator[Mapping[str, Any]]:
     """Return the selectors of pods in the policy's own namespace: its subjects and its peers."""
     spec = policy["spec"]
@@ -292,11 +242,12 @@ def _pod_selectors(policy: Json) -> Iterator[Mapping[str, Any]]:
                 yield peer["podSelector"]
 
 
-def _network_policies(client: Client, namespace: str) -> tuple[tuple[Json, ...], tuple[str, ...]]:
+def _network_policies(client: Client, namespace: str) -> tuple[Json, ...]:
+    """Return the namespace's policies; none where we may not read them: a side cut off by one passes no step."""
     try:
-        return tuple(client.list(NETWORK_POLICIES, namespace)), ()
-    except RefusedError as error:
-        return (), (f"network policies were not looked at: {error}",)
+        return tuple(client.list(NETWORK_POLICIES, namespace))
+    except RefusedError:
+        return ()
 
 
 def _taken(client: Client, wish: Wish) -> Iterator[str]:

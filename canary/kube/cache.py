@@ -3,15 +3,14 @@
 `watch` pours in whole lists and single events; out come changes, which are keys and never contents. Workers
 read with `get` and `list`. An event that is older than what is known is dropped, so doubled and reordered
 events end in the same state. An object that was deleted and made again under its name is told as deleted
-and added: approvals and evidence belong to a uid. An object that does not parse is kept with its problem,
-and holds up no other.
+and added: approvals and evidence belong to a uid.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeGuard
+from typing import Protocol, TypeGuard
 
 from canary.kube.client import Listing
 from canary.kube.frozen import freeze
@@ -33,13 +32,12 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something happened to this object; look at it. Labels only say whom it concerns."""
+    """Something happened to this object; look at it."""
 
     what: What
     resource: Resource
     key: Key
     uid: str
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Cache(Protocol):
@@ -61,17 +59,12 @@ class Cache(Protocol):
         """Return the objects of one namespace or of all, in the order of their keys."""
         ...
 
-    def problem(self, key: Key) -> str:
-        """Return why the object does not parse; empty where it does."""
-        ...
-
     def last_contact_age(self) -> float:
         """Return for how many seconds nothing was heard of the API server; infinite before the first word."""
         ...
 
 
 Keep = Callable[[Json], Json]  # what of an object is kept; given anything, it never raises
-Check = Callable[[Json], object]  # parses an object, or raises ValueError; what it returns is not used
 
 
 def slim(obj: Json) -> Json:
@@ -97,14 +90,12 @@ def outline(obj: Json) -> Json:
 class ObjectStore:
     """The objects of one kind by key. Thread-safe; the changes come back to the caller, who tells them."""
 
-    def __init__(self, resource: Resource, check: Check | None = None, keep: Keep = slim) -> None:
+    def __init__(self, resource: Resource, keep: Keep = slim) -> None:
         self.resource = resource
         self._keep = keep
         self.unreadable_total = 0
-        self._check = check
         self._lock = threading.Lock()
         self._objects: dict[Key, Json] = {}
-        self._problems: dict[Key, str] = {}
         self._graves: dict[Key, int] = {}
 
     def get(self, key: Key) -> Json | None:
@@ -115,10 +106,6 @@ class ObjectStore:
         with self._lock:
             keys = sorted(key for key in self._objects if namespace is None or key.namespace == namespace)
             return [self._objects[key] for key in keys]
-
-    def problem(self, key: Key) -> str:
-        with self._lock:
-            return self._problems.get(key, "")
 
     def replace(self, listing: Listing) -> Sequence[Change]:
         """Make the store equal to a whole list; return what differs, by uid and version."""
@@ -176,26 +163,13 @@ class ObjectStore:
         what = What.ADDED if known is None or made_again else What.CHANGED
         self._graves.pop(key, None)
         self._objects[key] = freeze(obj)
-        self._note_problem(key, obj)
         return [*before, self._change(what, key, obj)]
 
-    def _note_problem(self, key: Key, obj: Json) -> None:
-        self._problems.pop(key, None)
-        if self._check is None:
-            return
-        try:
-            self._check(obj)
-        except ValueError as error:
-            self._problems[key] = str(error)
-
     def _remove(self, key: Key) -> Change:
-        self._problems.pop(key, None)
         return self._change(What.DELETED, key, self._objects.pop(key))
 
     def _change(self, what: What, key: Key, obj: Json) -> Change:
-        metadata: dict[str, Any] = obj["metadata"]
-        labels = metadata.get("labels")
-        return Change(what, self.resource, key, metadata["uid"], labels if isinstance(labels, dict) else {})
+        return Change(what, self.resource, key, obj["metadata"]["uid"])
 
 
 def _is_word(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 One reflector a kind, one thread a reflector. It calls `tell` with changes (keys, never contents) and backs
 off from a server that is down, forbids, closes at once or answers nonsense: attempts grow apart to half a
-minute. `sync_once` and `poll` do one round on the caller's thread, for simulated time. Followers reflect too,
+minute. `poll` does one round on the caller's thread, for simulated time. Followers reflect too,
 so that a new leader starts with warm caches.
 """
 
@@ -13,7 +13,7 @@ from random import Random
 
 from canary.clock import Clock
 from canary.errors import CanaryError, UnavailableError
-from canary.kube.cache import Change, Check, Keep, ObjectStore, slim
+from canary.kube.cache import Change, Keep, ObjectStore, slim
 from canary.kube.client import Client, retry_after
 from canary.kube.resources import Key, Resource, Selection
 from canary.kube.transport import Json, Response, Stream
@@ -39,7 +39,6 @@ class Pace:
 class Options:
     """What differs between kinds and in tests."""
 
-    check: Check | None = None  # sees what was kept
     keep: Keep = slim
     pace: Pace = Pace()
     random: Random = field(default_factory=Random)  # jitter
@@ -75,7 +74,7 @@ class Reflector:
         self._pace = options.pace
         self._random = options.random
         self._keep = options.keep
-        self._store = ObjectStore(selection.resource, options.check, options.keep)
+        self._store = ObjectStore(selection.resource, options.keep)
         self._progress = _Progress()
         self._contact_at: float | None = None
         self._synced = threading.Event()
@@ -107,22 +106,10 @@ class Reflector:
     def list(self, namespace: str | None = None) -> Sequence[Json]:
         return self._store.list(namespace)
 
-    def problem(self, key: Key) -> str:
-        return self._store.problem(key)
-
     def last_contact_age(self) -> float:
         if self._contact_at is None:
             return float("inf")
         return max(0.0, self._clock.monotonic() - self._contact_at)
-
-    def sync_once(self) -> bool:
-        """List once, on the caller's thread; tell whether the server answered. If not, the cache stays."""
-        try:
-            self._list()
-        except UnavailableError as error:
-            self.trouble = str(error)
-            return False
-        return True
 
     def poll(self) -> bool:
         """Take what happened since the last time, on the caller's thread; tell whether the server answered.

@@ -15,9 +15,7 @@ from canary.core import conditions
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing
 from canary.core.intake import Desired, Intake, Policy, Seen, consider, retries_of
-from canary.kube import workload
-from canary.kube.adoption import Facts, Wish, plan_workload
-from canary.kube.adoption import gather as gather_facts
+from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Key
@@ -59,8 +57,8 @@ class PolicyTicker:
 
     def _seen(self, policy: Policy) -> Seen:
         target = policy.spec.target.name
-        wish = Wish(policy.namespace, target, policy.spec.service or "", policy.name)
-        facts = or_missing(lambda: gather_facts(self._hands.client, wish))
+        wish = adoption.Wish(policy.namespace, target, policy.spec.service or "", policy.name)
+        facts = or_missing(lambda: adoption.gather(self._hands.client, wish))
         runs = self._runs(policy)
         return Seen(
             workload=facts if isinstance(facts, Missing) else facts.seen.workload,
@@ -83,10 +81,10 @@ class PolicyTicker:
                 runs.append(run)
         return runs
 
-    def _refusals(self, policy: Policy, facts: Facts) -> tuple[str, ...]:
+    def _refusals(self, policy: Policy, facts: adoption.Facts) -> tuple[str, ...]:
         if policy.status.adopted:
             return ()
-        of_workload = plan_workload(facts).refusals
+        of_workload = adoption.refusals(facts)
         service = facts.service
         if service is None:
             return of_workload
@@ -157,7 +155,7 @@ def _known_conditions(status: Json) -> list[conditions.Condition]:
     return [conditions.Condition.model_validate(each) for each in status.get("conditions") or []]
 
 
-def _desired(facts: Facts) -> Desired:
+def _desired(facts: adoption.Facts) -> Desired:
     stable = facts.seen.stable
     template = facts.template
     service = facts.service

@@ -102,19 +102,6 @@ def test_a_list_that_says_nothing_new_tells_nothing():
     assert store.replace(listing) == []
 
 
-def test_an_object_that_does_not_parse_is_told_with_its_problem_and_holds_up_no_other():
-    def check(obj):
-        if "colour" in obj["spec"]:
-            raise ValueError("spec.colour: unknown field")
-
-    store = ObjectStore(CANARYPOLICIES, check)
-    changes = store.replace(Listing([a_policy("checkout", 5, colour="red"), a_policy("cart", 6)], "6"))
-    assert [change.key.name for change in changes] == ["checkout", "cart"]
-    assert (store.problem(CHECKOUT), store.problem(Key("shop", "cart"))) == ("spec.colour: unknown field", "")
-    store.apply("MODIFIED", a_policy("checkout", 7))
-    assert store.problem(CHECKOUT) == ""
-
-
 @pytest.mark.parametrize("garbage", [None, [], "x", {}, {"metadata": []}, {"metadata": {"name": "x"}}])
 def test_what_is_no_object_is_counted_and_changes_nothing(garbage):
     store = ObjectStore(CANARYPOLICIES)

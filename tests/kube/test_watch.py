@@ -29,11 +29,11 @@ TENTH = 0.1  # of a second of the product
 
 
 @contextmanager
-def reflecting(server, tmp_path, pace=PACE, limits=None, check=None):
+def reflecting(server, tmp_path, pace=PACE, limits=None):
     """Run a reflector against the server; what it tells is in `reflector.told`."""
     told = []
     client = Client(connected(server, tmp_path, limits or Limits(stream_grace_seconds=15)))
-    options = Options(check, pace=pace, random=Random(7))
+    options = Options(pace=pace, random=Random(7))
     selection = Selection(CANARYPOLICIES)
     reflector = Reflector(client, selection, told.append, clock=WallClock(), options=options)
     reflector.told = told
@@ -149,15 +149,10 @@ def test_an_unreadable_event_is_counted_and_the_next_one_is_delivered_by_the_sam
         event("ADDED", a_policy("good", 14)),
     )
 
-    def check(obj):
-        if "colour" in obj["spec"]:
-            raise ValueError("unknown field")
-
     with serving(lambda seen: Answer(parts=parts, stay=9) if seen.kind == "watch" else None) as server:
-        with reflecting(server, tmp_path, check=check) as reflector:
+        with reflecting(server, tmp_path) as reflector:
             assert until(lambda: len(reflector.told) == 2)
         assert names(reflector) == ["good", "odd"]
-        assert reflector.problem(Key("shop", "odd")) == "unknown field"
         assert reflector.unreadable_total == 1
         assert server.count("watch") == 1
 
@@ -320,7 +315,6 @@ def test_on_simulated_time_a_poll_takes_what_happened_since(embedded):
     assert reflector.relists_total == 1
     before = len(told)
     assert reflector.poll()
-    assert reflector.sync_once()
     assert len(told) == before
 
 
@@ -339,6 +333,5 @@ def test_without_the_api_server_a_poll_says_so_and_the_cache_stays():
     clock = SimClock()
     reflector = Reflector(Client(Attempts()), Selection(WIDGETS), lambda change: None, clock=clock)
     assert not reflector.poll()
-    assert not reflector.sync_once()
     assert "refused" in reflector.trouble
     assert not reflector.synced
