@@ -166,6 +166,10 @@ class AnalysisStatus(Model):
     """The last counters of every pod: one compact JSON text."""
     noise: Annotated[str, Field(max_length=65536)] = ""
     """What is known of the noise of stable pods: one compact JSON text."""
+    forecast: Annotated[str, Field(max_length=32768)] = ""
+    """The forecast of the whole site's orders, frozen at the first slice, or what is known for it: one JSON text."""
+    site: Literal["", "history and recent", "history", "recent", "no history"] = ""
+    """What the whole site's orders are compared with; without a history they are not watched."""
     started_at: Timestamp | None = None
     """Zero of the detector's clock."""
     sampled_at: Timestamp | None = None

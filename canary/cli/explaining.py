@@ -105,13 +105,15 @@ def _same(one: Any, other: Any) -> bool:
 def _settings(run: StoredRun) -> "Settings":
     from canary.api.read import Reading, parse_run
     from canary.core.detect.family import MonitorName
-    from canary.core.plan import settings_of
+    from canary.core.plan import Floors, settings_of
+    from canary.core.site import load
 
     spec = parse_run(run.raw, Reading.LENIENT)
-    stored = run.raw.get("status", {}).get("analysis", {}).get("phi") or {}
-    phi = {name: float(value) for name, value in stored.items() if value}
-    site = any(effect.name == MonitorName.SITE for effect in run.measured)
-    return settings_of(spec.policy, spec.steps, phi, site=site)
+    analysis = run.raw.get("status", {}).get("analysis", {})
+    phi = {name: float(value) for name, value in (analysis.get("phi") or {}).items() if value}
+    watched = any(effect.name == MonitorName.SITE for effect in run.measured)
+    floors = (load(analysis.get("forecast", "")).floors or Floors()) if watched else None
+    return settings_of(spec.policy, spec.steps, phi, site=floors)
 
 
 def _from_memory(run: StoredRun) -> dict[str, Any]:

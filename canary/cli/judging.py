@@ -53,12 +53,14 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
 def _judge(policy: "CanaryPolicySpec", lines: Iterable[str], terminal: Terminal) -> Exit:
     from canary.api.reasons import Origin
     from canary.core.judge import verdicts
-    from canary.core.plan import settings_of
+    from canary.core.plan import Floors, settings_of
 
     rest = iter(lines)
     first = next((line for line in rest if line.strip()), "")
     # The monitors are fixed when a run starts: the site's is one of them only where there are forecasts.
-    settings = settings_of(policy, policy.resolved_steps(Origin.UNKNOWN), site='"site"' in first)
+    settings = settings_of(
+        policy, policy.resolved_steps(Origin.UNKNOWN), site=Floors() if '"site"' in first else None
+    )
     for verdict in verdicts(settings, chain([first], rest)):
         print(verdict, file=terminal.out)
     terminal.out.flush()

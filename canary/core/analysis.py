@@ -12,14 +12,16 @@ from datetime import datetime, timedelta
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verdict
 from canary.api.run import AnalysisStatus, CanaryRunStatus, Effect
+from canary.core import site
 from canary.core.decision import Run
 from canary.core.detect import counters, family
-from canary.core.detect.counters import Folded, Reading, Sample, SiteCounts
+from canary.core.detect.counters import Folded, Reading, Sample
 from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings
 from canary.core.evidence import Finding, Missing, Share
 from canary.core.memory import Memory, ShareMemory
-from canary.core.plan import monitor_names, settings_of
+from canary.core.plan import Floors, monitor_names, settings_of
 from canary.core.share import Tally, judge_share, judge_zero
+from canary.core.site import Block, Past, SiteMemory
 
 SUSPECT_LOG = math.log(20.0)
 LN10 = math.log(10.0)
@@ -38,7 +40,8 @@ class Looked:
     """What could not be read, as clauses for people."""
     route_ppm: int | None = None
     """The side's weight in the stored route; None: not known."""
-    site: SiteCounts | None = None
+    past: Past | None = None
+    """An answer to `site.question`, while the run is prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,16 @@ def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     memory = replace(memory, share=_with_share(memory.share, folded, looked.route_ppm))
     share = _share(run, memory.share, looked)
     measured = _shared_facts(run, memory)
+    followed, block = site.fold(memory.site, folded)
+    memory = replace(memory, site=followed)
     if not _is_judged(run):
+        if _starts_over(run, memory):
+            memory = replace(memory, detector=None, settings=None, step=-1)
+        memory = replace(memory, site=_learnt(memory.site, block, looked))
         finding = _without_a_slice(folded, looked)
         status = run.status.analysis.model_copy(update=measured)
         return Analysed(memory, status, finding, share, _baseline_ready(run, memory), 0.0, 0.0)
-    return _judged(run, memory, looked, (folded, share, measured))
+    return _judged(run, memory, looked, (folded, block, share, measured))
 
 
 def _is_judged(run: Run) -> bool:
@@ -79,20 +87,35 @@ def _is_judged(run: Run) -> bool:
     return exposed or run.status.phase is Phase.DRAINING
 
 
-def _judged(
-    run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Share | Missing, dict[str, object]]
-) -> Analysed:
-    folded, share, measured = rest
-    started = run.status.analysis.started_at or _moment(run, looked.at)
-    settings = memory.settings or _settings(run, memory, looked)
+def _starts_over(run: Run, memory: Memory) -> bool:
+    """Tell whether a person let the run go on after the evidence had decided: only a drain can be gone on from."""
+    state, limit = memory.detector, -math.log(run.spec.policy.analysis.false_rollback)
+    return run.status.phase is Phase.PREPARING and state is not None and state.log_f >= limit
+
+
+def _learnt(known: SiteMemory, block: Block | None, looked: Looked) -> SiteMemory:
+    known = site.watch(known, block)
+    return known if looked.past is None else site.learn(known, looked.past)
+
+
+_Rest = tuple[Folded, Block | None, Share | Missing, dict[str, object]]
+
+
+def _judged(run: Run, memory: Memory, looked: Looked, rest: _Rest) -> Analysed:
+    folded, block, share, measured = rest
+    started = run.status.analysis.started_at
+    if started is None or memory.detector is None:
+        started = _moment(run, looked.at)
+        memory = replace(memory, site=site.freeze(memory.site, _zero(run).timestamp()))
+    settings = memory.settings or _settings(run, memory)
     state = memory.detector if memory.detector is not None else family.start(settings)
     offset = (started - _zero(run)).total_seconds()
-    sample = _sample(run, memory, looked, (folded, offset))
+    sample = _sample(run, memory, looked, (folded, block, offset))
     state = family.update(settings, state, sample, phi=memory.noise.measured())
     judgement = family.judge(settings, state, _next_weight(run))
     memory = replace(memory, detector=state, settings=settings, step=_step_told(run))
     status = _shown(run, judgement, (looked, started))
-    status = status.model_copy(update=measured)
+    status = status.model_copy(update=measured | {"site": memory.site.word})
     return Analysed(
         memory=memory,
         status=status,
@@ -104,12 +127,13 @@ def _judged(
     )
 
 
-def _settings(run: Run, memory: Memory, looked: Looked) -> Settings:
+def _settings(run: Run, memory: Memory) -> Settings:
     """Return the settings of this run; which monitors there are is decided once, when the first slice begins."""
     phi = {name: memory.noise.phi(name).value for name in monitor_names(run.spec.policy)}
-    known = memory.detector.mixes if memory.detector is not None else None
-    site = MonitorName.SITE in known if known is not None else looked.site is not None
-    return settings_of(run.spec.policy, run.spec.steps, phi, site=site)
+    floors = memory.site.floors
+    if memory.detector is not None:
+        floors = (floors or Floors()) if MonitorName.SITE in memory.detector.mixes else None
+    return settings_of(run.spec.policy, run.spec.steps, phi, site=floors)
 
 
 def _zero(run: Run) -> datetime:
@@ -130,8 +154,8 @@ def _step_told(run: Run) -> int:
     return run.status.step if run.status.step_started_at is not None else -1
 
 
-def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, float]) -> Sample:
-    folded, offset = rest
+def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Block | None, float]) -> Sample:
+    folded, block, offset = rest
     used = bool(folded.pods)
     verified = run.status.step_started_at is not None and looked.route_ppm == run.status.traffic.weight_ppm
     coverage = float(run.status.traffic.coverage or 1.0)
@@ -140,7 +164,7 @@ def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, float]
         weight_ppm=looked.route_ppm if looked.route_ppm is not None else run.status.traffic.weight_ppm,
         canary=folded.canary,
         baseline=folded.baseline,
-        site=looked.site,
+        site=site.counts(memory.site, block, _zero(run).timestamp()),
         verified=verified,
         complete=folded.complete,
         reset=folded.reset,

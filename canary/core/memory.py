@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from canary.api.run import AnalysisStatus
+from canary.core import site
 from canary.core.detect.counters import CountersState
 from canary.core.detect.family import Settings, State, dump, load
 from canary.core.detect.noise import NoiseMeter, Scale
 from canary.core.share import Tally
+from canary.core.site import SiteMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Memory:
     noise_at: float | None = None
     """Time of the last look that counted for it."""
     share: ShareMemory = ShareMemory()
+    site: SiteMemory = SiteMemory()
     step: int = -1
     """The step that the detector was last told of."""
 
@@ -61,10 +64,11 @@ def remember(status: AnalysisStatus) -> Memory:
             noise_seconds=float(noise.get("seconds", 0.0)),
             noise_at=noise.get("at"),
             share=_load_share(stored["share"]) if stored else ShareMemory(),
+            site=site.load(status.forecast),
             step=int(stored.get("step", -1)),
         )
     except (ValueError, KeyError, TypeError, IndexError):
-        return Memory(detector=detector)
+        return Memory(detector=detector, site=site.load(status.forecast))
 
 
 def texts(memory: Memory) -> dict[str, str]:
@@ -88,6 +92,7 @@ def texts(memory: Memory) -> dict[str, str]:
         "state": dump(memory.detector) if memory.detector is not None else "",
         "counters": _compact(counters),
         "noise": _compact(noise),
+        "forecast": site.dump(memory.site),
     }
 
 

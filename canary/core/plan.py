@@ -4,10 +4,18 @@ The run pins what leaves here, so a policy that changes half-way changes no runn
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from canary.api.policy import CanaryPolicySpec, Step
 from canary.api.reasons import PPM
 from canary.core.detect.family import ExtraMonitor, MonitorName, Settings
+
+
+class Floors(NamedTuple):
+    """Shares of its two forecasts under which the whole site has fallen."""
+
+    hist: float = 0.5
+    recent: float = 0.5
 
 
 def settings_of(
@@ -15,14 +23,15 @@ def settings_of(
     steps: Sequence[Step],
     phi: Mapping[str, float] | None = None,
     *,
-    site: bool = False,
+    site: Floors | None = None,
 ) -> Settings:
-    """Return the settings that a policy pins. `phi`: noise factors at the start; `site`: there are forecasts."""
+    """Return the settings that a policy pins. `phi`: noise factors at the start; `site`: None without forecasts."""
     analysis = policy.analysis
     monitors = {MonitorName.ORDERS, MonitorName.ORDERS_BY_WEIGHT, MonitorName.TRAFFIC}
     monitors |= {MonitorName.ERRORS} if analysis.errors else set()
     monitors |= {MonitorName.SLOW} if analysis.slow else set()
-    monitors |= {MonitorName.SITE} if site else set()
+    monitors |= {MonitorName.SITE} if site is not None else set()
+    floors = site or Floors()
     return Settings(
         false_rollback=analysis.false_rollback,
         settle_seconds=analysis.settle.total_seconds(),
@@ -38,6 +47,8 @@ def settings_of(
         ),
         weights_ppm=tuple(step.weight for step in steps),
         phi=dict(phi or {}),
+        theta_hist=floors.hist,
+        theta_recent=floors.recent,
     )
 
 

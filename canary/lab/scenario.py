@@ -31,8 +31,10 @@ from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import Cluster, simulated_cluster
+from canary.lab.past import PastSales
 from canary.lab.sim_shop import SimShop
 from canary.lab.worlds import World
+from canary.metrics.history import History
 from canary.metrics.source import Source
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
@@ -59,12 +61,16 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class OneSource:
-    """The same source for every policy."""
+    """The same source, and the same past, for every policy."""
 
     source: Source
+    history: History | None = None
 
     def of(self, policy: CanaryPolicySpec) -> Source:
         return self.source
+
+    def history_of(self, policy: CanaryPolicySpec) -> History | None:
+        return self.history
 
 
 def _straight(transport: Transport) -> Transport:
@@ -81,6 +87,8 @@ class Setting:
     replicas: int = REPLICAS
     seed: int = 1
     limits: Limits = Limits()
+    past: bool = False
+    """Whether something knows the orders of past days."""
     wire: Callable[[Transport], Transport] = _straight
     """What lies between the controller and the API server."""
 
@@ -188,16 +196,17 @@ class Scenario:
         return bool(phases) and all(phase in FINAL_PHASES for phase in phases)
 
 
-def build_controller(cluster: Cluster, clock: SimClock, source: Source, setting: Setting) -> Controller:
+def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setting) -> Controller:
     """Wire the controller to an embedded cluster, as `operator/run.py` wires it to a real one."""
     transport = setting.wire(cluster.transport(User(CONTROLLER), follow=False))
+    past = PastSales(shop, setting.world, seed=setting.seed) if setting.past else None
     fence: Fence = Alone()
     client = Client(transport, fence=fence, clock=clock)
     hands = Hands(
         client=client,
         router=HTTPRouteRouter(client),
         brake=RouteBrake(client),
-        sources=OneSource(source),
+        sources=OneSource(shop, past),
         fence=fence,
         clock=clock,
         limits=setting.limits,

@@ -79,6 +79,9 @@ class SimShop:
         self._begun = self._sold_until = store.clock.monotonic()
         self._addresses = _addresses()
         self._site_orders = 0
+        self._by_minute: dict[int, int] = {}
+        self.begun_at = store.clock.now().timestamp()
+        self._blind = False
         self._truths: dict[str, Truth] = {}
         self._gateway = SimGateway(store, timers, self._split)
 
@@ -143,6 +146,11 @@ class SimShop:
         self._sell()
         return self._site_orders
 
+    def sold_by_minute(self) -> Mapping[int, int]:
+        """Return the orders of the whole shop in each minute that it was open, by minutes of Unix time."""
+        self._sell()
+        return self._by_minute
+
     def _split(self, table: Table) -> None:
         """Sell up to now by the old split, and from now on by the new."""
         self._sell()
@@ -190,6 +198,8 @@ class SimShop:
         met = self._draw(_means(buyers, wanted * (1 / self._world.conversion - 1), ratio, effect))
         pod.count(met, now)
         self._site_orders += met.orders
+        minute = int(now // 60)
+        self._by_minute[minute] = self._by_minute.get(minute, 0) + met.orders
 
     def _first_request_at(self, pod: _Pod, now: float) -> float:
         """Return when the pod's version met its first customer: its bug begins in all of its pods at once."""
@@ -219,12 +229,16 @@ class SimShop:
         at = self._store.clock.now().timestamp()
         return {target.uid: self._look(target, specs, at) for target in targets}
 
+    def blind(self, is_blind: bool) -> None:
+        """Let no pod answer a look, or let them answer again; customers do not notice."""
+        self._blind = is_blind
+
     def close(self) -> None:
         """There is nothing to release."""
 
     def _look(self, target: PodTarget, specs: Specs, at: float) -> Reading | Missing:
         pod = self._pods.get(target.uid)
-        if pod is None or pod.down:
+        if pod is None or pod.down or self._blind:
             return Missing(MissingReason.UNAVAILABLE, "the pod does not answer")
         shown = dict(pod.counts)
         if target.canary:

@@ -14,16 +14,21 @@ from canary.core.decision import Limits, Run
 from canary.core.guards import AFTER_COMMIT
 from canary.core.intake import Policy
 from canary.kube.client import Client, Fence
+from canary.metrics.history import History
 from canary.metrics.source import Source
 from canary.operator.objects import Shelf, policy_of
 from canary.traffic.router import Brake, Router, Target
 
 
 class Sources(Protocol):
-    """Chooses where the counts of a policy are read."""
+    """Chooses where the counts of a policy are read, now and of the past."""
 
     def of(self, policy: CanaryPolicySpec) -> Source:
         """Return the source. Raise RefusedError where the settings do not allow it."""
+        ...
+
+    def history_of(self, policy: CanaryPolicySpec) -> History | None:
+        """Return what knows the orders of past days, or None where nothing does."""
         ...
 
 

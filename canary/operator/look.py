@@ -18,10 +18,13 @@ from canary.core.evidence import Directive, Evidence, Missing, Route, Side
 from canary.core.intake import Policy
 from canary.core.memory import Memory
 from canary.core.record import policy_digest
+from canary.core.site import Past, question
 from canary.errors import CanaryError, RefusedError, UnavailableError
 from canary.kube import workload
 from canary.kube.pods import SERVICE_LABEL, Arms, PodRef, Pods, list_pods, ready_addresses
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, ENDPOINTSLICES
+from canary.kube.selectors import text_of
+from canary.metrics.history import Shop
 from canary.metrics.source import PodTarget, counter_specs
 from canary.operator.hands import Hands, target_of
 from canary.operator.objects import directives_for
@@ -30,6 +33,7 @@ from canary.traffic.router import Seen
 T = TypeVar("T")
 NOT_JUDGED = frozenset({Phase.HELD, Phase.COMMITTING, Phase.RETURNING})
 NO_SIDE = Side(exists=False)
+HISTORY_SECONDS = 2.0  # for one part of the past; there are fifteen, one a look
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,13 @@ def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:
 
 
 def _pods(hands: Hands, run: Run, observed: workload.Observed | Missing) -> Pods | Missing:
-    if isinstance(observed, Missing):
+    if isinstance(observed, Missing) and observed.reason is not MissingReason.ABSENT:
         return observed
     scrape = run.spec.policy.source.scrape
     target = run.spec.target.name
     arms = Arms(
-        deployment=observed.deployment,
+        namespace=run.namespace,
+        selector="" if isinstance(observed, Missing) else text_of(observed.deployment["spec"]["selector"]),
         service=run.spec.service,
         side=side_name(target),
         side_service=side_name(run.spec.service),
@@ -161,7 +166,21 @@ def _analysed(
     names = {target.uid: target.name for target in targets}
     troubles = [f"{names.get(uid, uid)}: {each.detail or each.reason.value}" for uid, each in missing]
     live = {target.key: target.canary for target in targets}
-    return analyse(run, memory, Looked(at, readings, live, tuple(troubles[:8]), route_ppm))
+    past = _past(hands, run, memory, now)
+    return analyse(run, memory, Looked(at, readings, live, tuple(troubles[:8]), route_ppm, past))
+
+
+def _past(hands: Hands, run: Run, memory: Memory, now: datetime) -> Past | None:
+    """Ask for a part of the past while nobody meets the new version: a slow answer then delays nothing but the run."""
+    if run.status.phase is not Phase.PREPARING or memory.detector is not None:
+        return None
+    policy, name = run.spec.policy, run.spec.target.name
+    history, span = hands.sources.history_of(policy), question(memory.site, now.timestamp())
+    if history is None or span is None:
+        return None
+    names = (name, side_name(name), way_back_name(name))
+    shop = Shop(run.namespace, names, counter_specs(policy.analysis)["orders"])
+    return Past(span, history.orders_per_minute(shop, span, within_seconds=HISTORY_SECONDS))
 
 
 def _targets(run: Run, pods: Sequence[PodRef], *, canary: bool) -> list[PodTarget]:

@@ -25,6 +25,7 @@ from canary.kube import http_transport
 from canary.kube.client import Client
 from canary.kube.lease import ELECTION_LEASE, HEARTBEAT_LEASE, Elector, Heartbeat, new_identity
 from canary.kube.resources import LEASES
+from canary.metrics.history import History
 from canary.metrics.scrape import Limits as ScrapeLimits
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import Source
@@ -52,6 +53,7 @@ class PolicySources:
         self._allowed = allowed
         self._clock = clock
         self._opened: dict[str, Source] = {}
+        self._histories: dict[str, History] = {}
         self._lock = threading.Lock()
 
     def of(self, policy: CanaryPolicySpec) -> Source:
@@ -67,9 +69,19 @@ class PolicySources:
                 self._opened[wanted.address] = open_prometheus(wanted.address, self._clock)
             return self._opened[wanted.address]
 
+    def history_of(self, policy: CanaryPolicySpec) -> History | None:
+        """Return the Prometheus that the policy names, if the settings allow it; pods know no past."""
+        wanted = policy.source.prometheus
+        if wanted is None or wanted.address not in self._allowed:
+            return None
+        with self._lock:
+            if wanted.address not in self._histories:
+                self._histories[wanted.address] = open_history(wanted.address, self._clock)
+            return self._histories[wanted.address]
+
     def close(self) -> None:
-        for source in (self._scrape, *self._opened.values()):
-            source.close()
+        for opened in (self._scrape, *self._opened.values(), *self._histories.values()):
+            opened.close()
 
 
 def open_prometheus(address: str, clock: Clock) -> Source:
@@ -77,6 +89,14 @@ def open_prometheus(address: str, clock: Clock) -> Source:
     from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
 
     return PrometheusSource(PrometheusSettings(address), clock)
+
+
+def open_history(address: str, clock: Clock) -> History:
+    """Open the past of a Prometheus, on a connection of its own."""
+    from canary.metrics.prometheus import PrometheusSettings
+    from canary.metrics.prometheus_history import PrometheusHistory
+
+    return PrometheusHistory(PrometheusSettings(address), clock)
 
 
 def main(options: RunOptions) -> int:
