@@ -34,6 +34,7 @@ class Cluster:
         rules: Sequence[Rule] | None = None,
         seed: int = 0,
     ) -> None:
+        self.timers = timers
         self.store = Store(clock, seed=seed)
         self.server = ApiServer(self.store, guard_rules() if rules is None else rules)
         self.kubelet = kubelet(self.store, timers)

@@ -1,22 +1,20 @@
 """The lab's gateway: a real HTTP reverse proxy that draws a backend by HTTPRoute weight for every request.
 
-In go objects (`update`, from `feed.py`, which watches an API server) and customers' requests; out come the backends'
-answers, and on an admin port how many requests went to which backend and when the last did. A backend that is missing
-or has no ready endpoint fails its share with 503. Runs as a child process (`child.py`); `lab/demo.py` starts it.
+In go objects (`update`, from `route_controller.py`) and customers' requests; out come the backends' answers, and on an
+admin port how many requests went to which backend and when the last did. A backend that is missing or has no ready
+endpoint fails its share with 503. Runs as a child process (`child.py`); `lab/stage.py` starts it.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from canary.lab.child import Tell, run_child
-from canary.lab.feed import Feed, Snapshot
 from canary.lab.routing import Backend, Endpoint, Table, build
 from canary.lab.wire import Request, Respond, ServerConnection, WireError, frame, response
 
@@ -66,13 +64,13 @@ class Gateway:
         self._servers: list[asyncio.Server] = []
         self._opening: set[asyncio.Task[None]] = set()
 
-    async def listen(self, port: int = 0) -> tuple[int, int]:
+    async def listen(self) -> tuple[int, int]:
         """Open the customers' port and the admin port; return both."""
-        return await self._serve(self._forward, port), await self._serve(self._admin, 0)
+        return await self._serve(self._forward), await self._serve(self._admin)
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Use these objects from the next request on."""
-        self._table = build(snapshot.routes, snapshot.services, snapshot.slices)
+    def update(self, table: Table) -> None:
+        """Route by this table from the next request on."""
+        self._table = table
 
     def close(self) -> None:
         """Close listeners and connections."""
@@ -84,10 +82,10 @@ class Gateway:
             for upstream in tuple(idle):
                 upstream.close()
 
-    async def _serve(self, handler: Callable[[Request, Respond], None], port: int) -> int:
+    async def _serve(self, handler: Callable[[Request, Respond], None]) -> int:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: ServerConnection(handler, self._connections), HOST, port, backlog=BACKLOG
+            lambda: ServerConnection(handler, self._connections), HOST, 0, backlog=BACKLOG
         )
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
@@ -218,39 +216,25 @@ class _Upstream(asyncio.Protocol):
 
 
 class GatewayProcess:
-    """The gateway as a child process: `run` with a kubeconfig, or without and then `update`."""
+    """The gateway as a child process: `run` opens its ports, each `update` brings new objects."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._gateway: Gateway | None = None
-        self._feed: Feed | None = None
 
     async def obey(self, command: Mapping[str, Any]) -> None:
         """Do one command: run, once, or update."""
         if command["do"] == "run" and self._gateway is None:
-            await self._run(command)
+            self._gateway = Gateway(int(command["seed"]))
+            port, admin = await self._gateway.listen()
+            self._tell({"event": "listening", "port": port, "admin": admin})
         elif command["do"] == "update" and self._gateway is not None:
-            kinds = (tuple(command[name]) for name in ("routes", "services", "slices"))
-            self._gateway.update(Snapshot(*kinds))
+            self._gateway.update(build(command["routes"], command["services"], command["slices"]))
         else:
             self._tell({"event": "refused", "detail": f"cannot do {command['do']!r}"})
 
-    async def _run(self, command: Mapping[str, Any]) -> None:
-        gateway = self._gateway = Gateway(int(command["seed"]))
-        port, admin = await gateway.listen(int(command.get("port", 0)))
-        if command.get("kubeconfig"):
-            loop = asyncio.get_running_loop()
-            self._feed = Feed(
-                Path(command["kubeconfig"]),
-                lambda snapshot: loop.call_soon_threadsafe(gateway.update, snapshot),
-            )
-            self._feed.start()
-        self._tell({"event": "listening", "port": port, "admin": admin})
-
     def close(self) -> None:
-        """Stop watching and serving."""
-        if self._feed is not None:
-            self._feed.stop()
+        """Stop serving."""
         if self._gateway is not None:
             self._gateway.close()
 

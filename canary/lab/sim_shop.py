@@ -21,9 +21,9 @@ from canary.lab.faults import CRASH_SECONDS, HEALTHY_ERRORS, Effect, Fault, Faul
 from canary.lab.kubelet import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, version_of
 from canary.lab.objects import Object, labels_of, uid_of
 from canary.lab.pods import PodState, report
+from canary.lab.route_controller import RouteController, Snapshot
 from canary.lab.routing import Endpoint, Table
 from canary.lab.shop import Truth
-from canary.lab.sim_gateway import SimGateway
 from canary.lab.store import Store
 from canary.lab.worlds import World
 from canary.metrics.source import PodTarget, Specs
@@ -83,7 +83,7 @@ class SimShop:
         self.begun_at = store.clock.now().timestamp()
         self._blind = False
         self._truths: dict[str, Truth] = {}
-        self._gateway = SimGateway(store, timers, self._split)
+        self._gateway = RouteController(store, timers, self._split)
 
     # the node
 
@@ -151,10 +151,10 @@ class SimShop:
         self._sell()
         return self._by_minute
 
-    def _split(self, table: Table) -> None:
+    def _split(self, seen: Snapshot) -> None:
         """Sell up to now by the old split, and from now on by the new."""
         self._sell()
-        self._table = table
+        self._table = seen.table()
         self._shares = {}
         for endpoint, share in self._table.shares(PATH).items():
             self._share_out(endpoint, share)

@@ -38,6 +38,7 @@ from canary.lab.cluster import RealTimeCluster
 from canary.lab.history import Event
 from canary.lab.kubelet import ShopKubelet, free_port
 from canary.lab.receiver import Receiver
+from canary.lab.route_controller import RouteController
 from canary.lab.serving import HttpServer
 from canary.lab.shop import Truth
 from canary.operator.objects import run_of
@@ -50,7 +51,6 @@ TOKENS = {
     "dana-token": User("dana", ("devs",)),
     "admin-token": User("admin", ("system:masters",)),
     "agent-token": User("system:serviceaccount:ci:kiro"),
-    "gateway-token": User("system:serviceaccount:gateway:gateway", ("system:masters",)),
 }
 
 
@@ -107,10 +107,14 @@ class Stage:
         self._install()
         self.pages = Receiver()
         self._ending.callback(self.pages.close)
-        self.gateway = self._child(
-            "gateway", {"do": "run", "seed": setting.seed, "kubeconfig": self._gateway_config()}
-        )
+        self.gateway = self._child("gateway", {"do": "run", "seed": setting.seed})
         self._listening = self._wait("listening")
+        RouteController(
+            self.cluster.store,
+            self.cluster.timers,
+            lambda seen: self.gateway.send(seen.command()),
+            propagation_seconds=0.0,
+        )
         self.customers = self._child("load", None)
 
     @property
@@ -135,9 +139,6 @@ class Stage:
         path = self.folder / f"{user}.kubeconfig"
         namespace = SYSTEM if user == "controller" else manifests.NAMESPACE
         return path if path.exists() else self._server.kubeconfig(path, f"{user}-token", namespace=namespace)
-
-    def _gateway_config(self) -> str:
-        return str(self.kubeconfig("gateway"))
 
     def _child(self, module: str, command: Message | None) -> Child:
         child = Child(f"canary.lab.{module}", self._hear)

@@ -4,19 +4,17 @@ import http.client
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from shop_manifests import NAMESPACE, open_shop, route, service, set_weight
 from shop_street import Mailbox, Street, slice_of, street
 
-from canary.lab.admission import User
 from canary.lab.child import Child
 from canary.lab.cluster import RealTimeCluster
 from canary.lab.kubelet import ShopKubelet, free_port
+from canary.lab.route_controller import RouteController
 from canary.lab.routing import Table, build, wanted_status
-from canary.lab.serving import HttpServer
 
 NOW = "2026-03-05T09:00:00Z"
 LATER = "2026-03-05T09:01:00Z"
@@ -189,17 +187,19 @@ def test_a_pod_that_dies_in_the_middle_of_a_request_is_a_bad_gateway(shop: Stree
 
 
 class Town:
-    """The embedded cluster over HTTPS, real pods, and the gateway following it."""
+    """The embedded cluster, real pods, and the gateway following it."""
 
-    def __init__(self, folder: Path, **bug: object) -> None:
+    def __init__(self, **bug: object) -> None:
         self.cluster = RealTimeCluster(ShopKubelet)
-        self.server = HttpServer(self.cluster.server, {"key": User("gateway", ("system:masters",))})
         self.box = Mailbox()
         self.gateway = Child("canary.lab.gateway", self.box.told)
-        kubeconfig = self.server.kubeconfig(folder / "kubeconfig", "key")
         open_shop(self.cluster.store, 0, free_port(int(time.time() * 1000)), **bug)
-        self.gateway.send({"do": "run", "seed": 1, "kubeconfig": str(kubeconfig)})
+        self.gateway.send({"do": "run", "seed": 1})
         self.ports = self.box.wait("listening")
+        store, timers = self.cluster.store, self.cluster.timers
+        RouteController(
+            store, timers, lambda seen: self.gateway.send(seen.command()), propagation_seconds=0.0
+        )
 
     def stored_route(self) -> dict[str, Any]:
         kinds = self.cluster.store.kinds
@@ -208,15 +208,14 @@ class Town:
     def close(self) -> None:
         self.gateway.close()
         self.cluster.stop()
-        self.server.stop()
         kubelet = self.cluster.kubelet
         assert isinstance(kubelet, ShopKubelet)
         kubelet.close()
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    built = Town(tmp_path)
+def town() -> Iterator[Town]:
+    built = Town()
     yield built
     built.close()
 
@@ -273,8 +272,8 @@ def test_pods_that_go_lose_their_share_and_new_ones_get_it(town: Town) -> None:
     until(lambda: version(town) == "v1")
 
 
-def test_a_crashing_pod_is_restarted_with_a_count(tmp_path: Path) -> None:
-    town = Town(tmp_path, SHOP_BUG="crash-loop")
+def test_a_crashing_pod_is_restarted_with_a_count() -> None:
+    town = Town(SHOP_BUG="crash-loop")
     try:
         kind = town.cluster.store.kinds.named("Pod")
 
