@@ -16,7 +16,7 @@ from canary.core import site
 from canary.core.decision import Run
 from canary.core.detect import counters, family
 from canary.core.detect.counters import Folded, Reading, Sample
-from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings
+from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings, StateUnreadable
 from canary.core.evidence import Finding, Missing, Share
 from canary.core.memory import Memory, ShareMemory
 from canary.core.plan import Floors, monitor_names, settings_of
@@ -70,12 +70,15 @@ def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     memory = replace(memory, site=followed)
     if not _is_judged(run):
         if _starts_over(run, memory):
-            memory = replace(memory, detector=None, settings=None, step=-1)
+            memory = replace(memory, detector=None, settings=None, step=-1, unreadable="")
         memory = replace(memory, site=_learnt(memory.site, block, looked))
         finding = _without_a_slice(folded, looked)
         status = run.status.analysis.model_copy(update=measured)
         return Analysed(memory, status, finding, share, _baseline_ready(run, memory), 0.0, 0.0)
-    return _judged(run, memory, looked, (folded, block, share, measured))
+    try:
+        return _judged(run, memory, looked, (folded, block, share, measured))
+    except StateUnreadable as error:
+        return _unjudged(run, replace(memory, unreadable=str(error)), share)
 
 
 def _is_judged(run: Run) -> bool:
@@ -87,8 +90,19 @@ def _is_judged(run: Run) -> bool:
     return exposed or run.status.phase is Phase.DRAINING
 
 
+def _unjudged(run: Run, memory: Memory, share: Share | Missing) -> Analysed:
+    """Nobody can count on the evidence so far: nothing advances, and the slice goes as if there were no data."""
+    text = f"the stored evidence cannot be read ({memory.unreadable}); `canary resume` starts over without traffic"
+    finding = Finding(Verdict.HOLD, Reason.STATE_UNREADABLE, text, blind_seconds=run.limits.blind_seconds)
+    update = {"verdict": Verdict.HOLD, "reason": Reason.STATE_UNREADABLE.value, "message": text[:1024]}
+    status = run.status.analysis.model_copy(update=update)
+    return Analysed(memory, status, finding, share, _baseline_ready(run, memory), 0.0, 0.0)
+
+
 def _starts_over(run: Run, memory: Memory) -> bool:
-    """Tell whether a person let the run go on after the evidence had decided: only a drain can be gone on from."""
+    """Tell whether a person let the run go on after the evidence had decided, or could not be read any more."""
+    if memory.unreadable:
+        return run.status.phase is Phase.PREPARING
     state, limit = memory.detector, -math.log(run.spec.policy.analysis.false_rollback)
     return run.status.phase is Phase.PREPARING and state is not None and state.log_f >= limit
 
@@ -103,6 +117,8 @@ _Rest = tuple[Folded, Block | None, Share | Missing, dict[str, object]]
 
 def _judged(run: Run, memory: Memory, looked: Looked, rest: _Rest) -> Analysed:
     folded, block, share, measured = rest
+    if memory.unreadable:
+        raise StateUnreadable(memory.unreadable)
     started = run.status.analysis.started_at
     if started is None or memory.detector is None:
         started = _moment(run, looked.at)

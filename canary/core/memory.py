@@ -12,7 +12,7 @@ from typing import Any
 from canary.api.run import AnalysisStatus
 from canary.core import site
 from canary.core.detect.counters import CountersState
-from canary.core.detect.family import Settings, State, dump, load
+from canary.core.detect.family import Settings, State, StateUnreadable, dump, load
 from canary.core.detect.noise import NoiseMeter, Scale
 from canary.core.share import Tally
 from canary.core.site import SiteMemory
@@ -46,14 +46,19 @@ class Memory:
     site: SiteMemory = SiteMemory()
     step: int = -1
     """The step that the detector was last told of."""
+    unreadable: str = ""
+    """Why the stored evidence cannot be counted on; empty: it can."""
 
 
 def remember(status: AnalysisStatus) -> Memory:
     """Read the memory from a run's status; what cannot be read is forgotten, which costs evidence and never safety.
 
-    Raises StateUnreadable where the detector's own state is there and not ours: then nothing may advance.
+    Where the detector's own state is there and not ours, the memory says so: then nothing may advance.
     """
-    detector = load(status.state) if status.state else None
+    try:
+        detector = load(status.state) if status.state else None
+    except StateUnreadable as error:
+        return Memory(unreadable=str(error) or "unreadable")
     try:
         stored = json.loads(status.counters) if status.counters else {}
         noise = json.loads(status.noise) if status.noise else {}

@@ -25,7 +25,6 @@ from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
-from canary.core.detect.state import StateUnreadable
 from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
 from canary.errors import CanaryError, ConflictError
@@ -111,11 +110,7 @@ class RunTicker:
         kept = self._kept.get(run.uid)
         if kept is not None and kept.version == stored["metadata"]["resourceVersion"]:
             return kept.memory
-        try:
-            return remember(run.status.analysis)
-        except StateUnreadable as error:
-            logger.error("the stored evidence of %s cannot be read: %s", run.name, error)
-            return Memory()
+        return remember(run.status.analysis)
 
     def _lower(self, turn: act.Turn, decision: Decision) -> None:
         """Do every lowering action, each on its own: one that fails delays no other."""
@@ -164,7 +159,7 @@ class RunTicker:
             wake = min(wake, max(LEAST_OWED_SECONDS, owed))
         if not status.phase.may_expose and status.phase is not Phase.PREPARING:
             return wake
-        pace = min(wake, interval_seconds(after))
+        pace = wake if wake < machine.CALM_SECONDS else interval_seconds(after)
         return min(pace, EARLY_SECONDS) if _moving(analysed) else pace
 
     def _answer(self, run: Run, decision: Decision) -> None:
