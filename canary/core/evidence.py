@@ -79,7 +79,7 @@ class Route:
     weight_ppm: int
     """The side's highest share in any rule; 0 if it is named nowhere."""
     version: str
-    """Opaque; a raise must present it unchanged."""
+    """Opaque; a raise must present it unchanged. Empty: no route names the target."""
     acceptance: Acceptance
     drift: Drift | None = None
     detail: str = ""
@@ -95,6 +95,11 @@ class Route:
     """Share of x-lastgood, the second side that a rollback after the commit needs."""
     coordinates: tuple[Coordinate, ...] = ()
     """Where the side is named: what the brake needs."""
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether there is anything to write to."""
+        return bool(self.version)
 
 
 class Share(StrEnum):

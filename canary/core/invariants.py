@@ -58,7 +58,8 @@ def a_fall_kills(before: Situation, decision: Decision) -> str | None:
     if not fell or decision.status.phase is Phase.RETURNING or decision.status.traffic.way_back_ppm > 0:
         return None
     killed = any(isinstance(action, Kill) for action in decision.actions)
-    return None if killed else "the weight fell without a rollback write"
+    gone = before.route is not None and not before.route.exists
+    return None if killed or gone else "the weight fell without a rollback write"
 
 
 def no_raise_beside_a_kill(_: Situation, decision: Decision) -> str | None:

@@ -17,6 +17,7 @@ from canary.traffic.router import Seen, Target
 from canary.traffic.rules import OUR_ANNOTATIONS, annotations_of, share_ppm
 
 NO_ROUTE_EPOCH = 2**31 - 1  # where there is no route, none lacks a rollback write
+MAX_DIGITS = 9
 REQUIRED_CONDITIONS = ("Accepted", "ResolvedRefs")
 Verdicts = list[tuple[Acceptance, str]]
 
@@ -155,14 +156,17 @@ def _drift_of_route(route: Object, target: Target) -> tuple[Drift, str] | None:
 
 
 def _written_ppm(route: Object) -> int:
-    text = annotations_of(route).get(Mark.WEIGHT, "")
-    return int(text) if text.isdecimal() else 0
+    return _number(annotations_of(route).get(Mark.WEIGHT, ""))
 
 
 def _epoch(route: Object) -> int:
     """Return the newest rollback write of the controller; a person's or the sentinel's has no number."""
-    text = annotations_of(route).get(Mark.EPOCH, "")
-    return int(text) if text.isdecimal() else 0
+    return _number(annotations_of(route).get(Mark.EPOCH, ""))
+
+
+def _number(text: str) -> int:
+    """Read what we wrote. Whoever may annotate a route may write anything there: that is no number of ours."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 
 
 def _verdicts(route: Object) -> Verdicts:

@@ -285,8 +285,7 @@ def canonical(state: State, waits: bool) -> State:
         return value if value is None else (OLD if waits or value < NOW else NOW)
 
     traffic = status.traffic
-    behind = traffic.epoch > world.epoch
-    epochs = (0, 0) if traffic.epoch == 0 else ((2, 1) if behind else (1, 1))
+    epochs = (0, 0) if traffic.epoch == 0 else _epochs(traffic.epoch, world.epoch)
     traffic = traffic.model_copy(
         update={
             "epoch": epochs[0],
@@ -326,6 +325,13 @@ def canonical(state: State, waits: bool) -> State:
         }
     )
     return _settled(State(status, replace(world, epoch=epochs[1])))
+
+
+def _epochs(asked: int, stored: int) -> tuple[int, int]:
+    """Return the least pair in the same order; the stored one is ahead where a rollback's status write was lost."""
+    if asked == stored:
+        return 1, 1
+    return (2, 1) if asked > stored else (1, 2)
 
 
 def _settled(state: State) -> State:

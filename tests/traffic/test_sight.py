@@ -188,3 +188,11 @@ def test_a_service_of_another_namespace_or_kind_is_not_ours():
     other["spec"]["rules"] = [{"backendRefs": refs}]
     del other["metadata"]["annotations"]
     assert see(TARGET, "httproutes", [other]).routes == ()
+
+
+@pytest.mark.parametrize("text", ["9" * 10, "9" * 5_000, "-1", "1e3", "cli-7"])
+def test_what_others_write_for_an_epoch_or_a_weight_is_no_number_of_ours(text: str) -> None:
+    marks = {Mark.EPOCH.value: text, Mark.WEIGHT.value: text}
+    seen = see(TARGET, "httproutes", [route(weights=(990_000, 10_000), marks=marks)])
+    assert seen.route.epoch == 0
+    assert seen.route.drift is Drift.RAISED
