@@ -22,15 +22,23 @@ from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 from canary import __version__
 from canary.cli.kubeconfig import Access, Connection, Identity, ask_plugin
 from canary.errors import RefusedError, UnavailableError
-from canary.kube.transport import JSON, Json, Response, Stream, Transport
+from canary.kube.transport import (
+    JSON,
+    MAX_BODY_BYTES,
+    MAX_LINE_BYTES,
+    EndedStream,
+    Json,
+    Response,
+    Stream,
+    Transport,
+    read_event,
+    read_response,
+)
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0  # from the request to the last byte
 STREAM_GRACE_SECONDS = 15.0
-MAX_BODY_BYTES = 64 * 1024 * 1024
-MAX_LINE_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
-MAX_MESSAGE = 300
 WIRE_ERRORS = (OSError, http.client.HTTPException)
 Headers = Sequence[tuple[str, str]]
 IDLE_CLOSED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
@@ -76,9 +84,9 @@ class LightTransport:
             wire.ask("GET", f"{self._url.path}{path}?{urlencode(query)}", None, self._headers(JSON))
             answer = wire.getresponse()
             if answer.status != 200:
-                response = _response(answer, _body(answer, time.monotonic() + READ_SECONDS))
+                response = _read(answer, time.monotonic() + READ_SECONDS)
                 wire.close()
-                return _Ended({"kind": "Status", **response.body, "code": response.status})
+                return EndedStream({"kind": "Status", **response.body, "code": response.status})
         except WIRE_ERRORS as error:
             wire.close()
             raise self._unavailable(error) from error
@@ -114,7 +122,7 @@ class LightTransport:
         wire = self._kept = self._kept or self._open()
         wire.ask(method, target, data, self._headers(content_type))
         answer = wire.getresponse()
-        return _response(answer, _body(answer, deadline))
+        return _read(answer, deadline)
 
     def _open(self) -> "_Wire":
         """Connect, directly or through the proxy; the socket then waits READ_SECONDS at most."""
@@ -216,8 +224,8 @@ class _Lines:
         try:
             while not self._closed and (line := self._answer.readline(MAX_LINE_BYTES)):
                 if line.strip():
-                    yield _event(line)
-        except (*WIRE_ERRORS, ValueError) as error:
+                    yield read_event(line)
+        except (*WIRE_ERRORS, UnavailableError) as error:
             if not self._closed:
                 raise UnavailableError(f"the watch broke: {error}") from error
         finally:
@@ -231,19 +239,6 @@ class _Lines:
         ):  # another thread may be blocked in a read: only the end of the connection wakes it
             with contextlib.suppress(OSError):
                 wire.shutdown(socket.SHUT_RDWR)
-
-
-class _Ended:
-    """A watch that the server refused: one event with the reason."""
-
-    def __init__(self, status: Json) -> None:
-        self._status = status
-
-    def __iter__(self) -> Iterator[Json]:
-        yield {"type": "ERROR", "object": self._status}
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def _tls(connection: Connection, identity: Identity) -> ssl.SSLContext:
@@ -305,6 +300,13 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
 
 
+def _read(answer: http.client.HTTPResponse, deadline: float) -> Response:
+    try:
+        return read_response(answer.status, _body(answer, deadline), dict(answer.getheaders()))
+    except UnavailableError as error:
+        raise http.client.HTTPException("what answers there is no API server") from error
+
+
 def _body(answer: http.client.HTTPResponse, deadline: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
@@ -316,24 +318,3 @@ def _body(answer: http.client.HTTPResponse, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise TimeoutError
     return b"".join(chunks)
-
-
-def _response(answer: http.client.HTTPResponse, data: bytes) -> Response:
-    """Read the body as JSON. A failure may come from a proxy in other words; a success may not."""
-    headers = {name.lower(): value for name, value in answer.getheaders()}
-    try:
-        body = json.loads(data)
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        return Response(answer.status, body, headers)
-    if answer.status < 400:
-        raise http.client.HTTPException("what answers there is no API server")
-    return Response(answer.status, {"message": data[:MAX_MESSAGE].decode(errors="replace")}, headers)
-
-
-def _event(line: bytes) -> Json:
-    event = json.loads(line)
-    if not isinstance(event, dict):
-        raise UnavailableError("an event of the watch is no JSON object")
-    return event

@@ -7,7 +7,6 @@ look at them.
 """
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -25,12 +24,19 @@ from kubernetes.config.config_exception import ConfigException
 
 from canary import __version__
 from canary.errors import RefusedError, UnavailableError
-from canary.kube.transport import JSON, Json, Response, Stream
+from canary.kube.transport import (
+    JSON,
+    MAX_BODY_BYTES,
+    MAX_LINE_BYTES,
+    EndedStream,
+    Json,
+    Response,
+    Stream,
+    read_event,
+    read_response,
+)
 
-MAX_BODY_BYTES = 64 * 1024 * 1024  # a page of 500 objects of 100 kB
-MAX_LINE_BYTES = 4 * 1024 * 1024  # one watch event; etcd stores at most 1.5 MB
 CHUNK_BYTES = 64 * 1024
-MAX_MESSAGE = 300  # of an answer that is no JSON, in an error
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 WIRE_ERRORS = (urllib3.exceptions.HTTPError, ApiException, OSError)
 # What a kubeconfig that is missing, half written or of an odd shape makes the package raise.
@@ -117,12 +123,11 @@ class HttpTransport:
         deadline = time.monotonic() + call.read_seconds
         raw = self._open(call)
         try:
-            data = _read_body(raw, deadline)
-        except WIRE_ERRORS as error:
+            return read_response(raw.status, _read_body(raw, deadline), raw.headers)
+        except (*WIRE_ERRORS, UnavailableError) as error:
             raise UnavailableError(f"{call}: {error}") from error
         finally:
             raw.close()  # what was read to its end is back in the pool already
-        return _response(call, raw, data)
 
     def stream(self, path: str, query: Mapping[str, str]) -> Stream:
         silent_seconds = float(query.get("timeoutSeconds", "0")) + self._limits.stream_grace_seconds
@@ -157,9 +162,9 @@ class HttpTransport:
 
     def _status_of(self, path: str, raw: urllib3.BaseHTTPResponse) -> Json:
         """Read the Status of a watch that was refused."""
-        call = _Call("GET", path, {}, None, JSON, self._limits.read_seconds)
+        deadline = time.monotonic() + self._limits.read_seconds
         try:
-            response = _response(call, raw, _read_body(raw, time.monotonic() + call.read_seconds))
+            response = read_response(raw.status, _read_body(raw, deadline), raw.headers)
         except WIRE_ERRORS as error:
             raise UnavailableError(f"watch {path}: {error}") from error
         finally:
@@ -226,7 +231,7 @@ class LineStream:
         self._reading = True
         try:
             if not self._closed:
-                yield from map(_event, _lines(self._raw))
+                yield from map(read_event, _lines(self._raw))
         except WIRE_ERRORS as error:
             if not self._closed:
                 raise UnavailableError(f"the watch broke: {error}") from error
@@ -245,19 +250,6 @@ class LineStream:
         # Another thread may be blocked in a read: only the end of the connection wakes it.
         with contextlib.suppress(ValueError, RuntimeError, OSError):
             self._raw.shutdown()
-
-
-class EndedStream:
-    """A watch that the server refused: one event with the reason."""
-
-    def __init__(self, status: Json) -> None:
-        self._status = status
-
-    def __iter__(self) -> Iterator[Json]:
-        yield {"type": "ERROR", "object": self._status}
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def _authorization(api: ApiClient) -> dict[str, str]:
@@ -298,28 +290,3 @@ def _lines(raw: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
             raise UnavailableError(f"an event of the watch is longer than {MAX_LINE_BYTES} bytes")
     if rest.strip():
         raise UnavailableError("the watch ended within an event")
-
-
-def _event(line: bytes) -> Json:
-    event = _json(line)
-    if event is None:
-        raise UnavailableError("an event of the watch is no JSON object")
-    return event
-
-
-def _response(call: _Call, raw: urllib3.BaseHTTPResponse, data: bytes) -> Response:
-    """Read the body as JSON. A failure may come from a proxy in other words; a success may not."""
-    body = _json(data)
-    if body is None:
-        if raw.status < 400:
-            raise UnavailableError(f"{call}: HTTP {raw.status}, and the body is no JSON object")
-        body = {"message": data[:MAX_MESSAGE].decode(errors="replace")}
-    return Response(raw.status, body, {name.lower(): value for name, value in raw.headers.items()})
-
-
-def _json(data: bytes) -> Json | None:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
-from canary.kube.transport import Response, Stream
+from canary.kube.transport import EndedStream, Response, Stream
 from canary.lab import discovery, scale
 from canary.lab.admission import AdmissionRequest, Operation, Rule, User
 from canary.lab.api_error import ApiError, StatusReason
@@ -299,7 +299,7 @@ class InProcessTransport:
         try:
             return _Copied(self._server.watch(request, follow=self._follow))
         except ApiError as error:
-            return _Refused(error)
+            return EndedStream(error.status())
 
 
 class _Copied:
@@ -313,19 +313,6 @@ class _Copied:
 
     def close(self) -> None:
         self._watch.close()
-
-
-class _Refused:
-    """A watch that could not be opened: one ERROR line."""
-
-    def __init__(self, error: ApiError) -> None:
-        self._error = error
-
-    def __iter__(self) -> Iterator[Object]:
-        yield {"type": EventType.ERROR.value, "object": self._error.status()}
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _an_object(body: Any) -> Object:
