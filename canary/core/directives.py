@@ -27,13 +27,18 @@ def hear(situation: Situation) -> Heard:
     """Answer every directive, in the order of asking, each once. An abort that could act was a guard before this."""
     answers: list[Answer] = []
     for directive in situation.evidence.directives:
-        if directive.uid in situation.status.handled:
+        if directive.uid in situation.status.handled or _is_for_the_policy(situation, directive):
             continue
         status, done, message = _answer(situation, directive)
         status = _handled(status, directive)
         situation = situation.with_status(status)
         answers.append(Answer(directive.uid, directive.name, done, message))
     return Heard(situation.status, tuple(answers))
+
+
+def _is_for_the_policy(situation: Situation, directive: Directive) -> bool:
+    """A retry of a run that is over starts another run: the policy answers it."""
+    return directive.verb is Verb.RETRY and situation.phase.final
 
 
 def _handled(status: CanaryRunStatus, directive: Directive) -> CanaryRunStatus:

@@ -4,8 +4,8 @@ Pure, like the machine: `(what was read) -> Intake`. A version that was taken ba
 often somebody re-applies, resyncs or restarts: only a new template or a person's `retry` does.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
@@ -94,7 +94,16 @@ def consider(policy: Policy, seen: Seen) -> Intake:
         text = active.status.message or active.status.phase.value
         return Intake(_busy(status, active), reason=Reason.RUN_ACTIVE, message=text)
     status = status.model_copy(update={"active_run": ""})
-    return _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
+    intake = _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
+    return replace(intake, answers=(*intake.answers, *_refusals_of_retries(seen, intake)))
+
+
+def _refusals_of_retries(seen: Seen, intake: Intake) -> Iterator[Answer]:
+    """A retry that starts nothing now is refused now: it must not start something later."""
+    answered = {answer.uid for answer in intake.answers}
+    for retry in seen.retries:
+        if retry.uid not in answered:
+            yield Answer(retry.uid, retry.name, False, f"nothing to retry: {intake.message}")
 
 
 def _let_go(seen: Seen, status: CanaryPolicyStatus) -> Intake:

@@ -7,7 +7,7 @@ difference between the new status and what was observed, so a crash between any 
 
 from collections.abc import Callable
 
-from canary.api.reasons import PPM, Phase, Reason
+from canary.api.reasons import PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
 from canary.api.types import format_percent
 from canary.core import gates, intent
@@ -274,17 +274,23 @@ def zero_is_verified(situation: Situation) -> bool:
     """Tell whether the stored route is at 0 and requests were seen to reach stable only.
 
     A side without a ready pod cannot serve, and a route that does not name it cannot lead to it: both are proof.
+    Where no stable pod is left to compare with, an accepted route has to do.
     """
     route = situation.route
     if route is None or route.weight_ppm > 0 or route.way_back_ppm != situation.status.traffic.way_back_ppm:
         return False
-    if situation.status.traffic.way_back_ppm > 0:
+    if situation.status.traffic.way_back_ppm > 0 or _target_is_absent(situation):
         spread = (
             situation.since(situation.status.traffic.written_at) >= situation.run.limits.propagation_seconds
         )
         return spread and route.acceptance is Acceptance.ACCEPTED
     unreachable = situation.side is not None and situation.side.ready == 0
     return unreachable or situation.evidence.share is Share.NONE_LEFT
+
+
+def _target_is_absent(situation: Situation) -> bool:
+    workload = situation.evidence.workload
+    return isinstance(workload, Missing) and workload.reason is MissingReason.ABSENT
 
 
 def _rolling_back(situation: Situation) -> CanaryRunStatus:

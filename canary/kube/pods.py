@@ -14,7 +14,6 @@ from canary.api.reasons import MissingReason
 from canary.core.evidence import Missing
 from canary.kube.client import Client
 from canary.kube.resources import ENDPOINTSLICES, PODS
-from canary.kube.selectors import text_of
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -43,9 +42,11 @@ class Pods:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """Which pods to look for: the target as stored, its two Services, and the metrics port by name or number."""
+    """Which pods to look for: both versions' Services, and the metrics port by name or number."""
 
-    deployment: Mapping[str, Any]
+    namespace: str
+    selector: str
+    """Names the target's pods; empty: the target is gone, and has none."""
     service: str
     side: str
     """Name of the side's Deployment."""
@@ -55,10 +56,10 @@ class Arms:
 
 def list_pods(client: Client, arms: Arms) -> Pods | Missing:
     """Return the serving pods; Missing where one of them does not declare the metrics port."""
-    namespace = arms.deployment["metadata"]["namespace"]
+    namespace = arms.namespace
     selector = f"{SERVICE_LABEL} in ({arms.service},{arms.side_service})"
     slices = client.list(ENDPOINTSLICES, namespace, selector=selector)
-    stable = client.list(PODS, namespace, selector=text_of(arms.deployment["spec"]["selector"]))
+    stable = client.list(PODS, namespace, selector=arms.selector) if arms.selector else []
     side = client.list(PODS, namespace, selector=f"{Mark.SIDE}={arms.side}")
     try:
         return Pods(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from canary.api.reasons import Phase
 from canary.core.guards import JUDGED
 from canary.errors import CanaryError, ConflictError, InvariantError, UnavailableError
-from canary.kube.cache import Change, outline
+from canary.kube.cache import Change, What, outline
 from canary.kube.queue import Lane, Taken, Urgency, WorkQueue
 from canary.kube.resources import (
     CANARYPOLICIES,
@@ -74,6 +74,7 @@ class Controller:
         self._hands = hands
         self._watcher = watcher or Unwatched()
         self._busy: dict[Key, float] = {}
+        self._asked_for: dict[Key, tuple[str, Any]] = {}
         self._runs = RunTicker(hands, teller)
         self._policies = PolicyTicker(hands)
         self.queue = WorkQueue(hands.clock)
@@ -214,11 +215,24 @@ class Controller:
         """Turn a change of an object into a look at the policy or the run that it concerns."""
         key = change.key
         if change.resource in (CANARYPOLICIES, CANARYRUNS):
-            self.queue.add(work_key(change.resource, key))
+            if not self._is_our_own_word(change):
+                self.queue.add(work_key(change.resource, key))
         elif change.resource == CANARYREQUESTS:
             self._asked(key)
         elif change.resource == DEPLOYMENTS:
             self._deployed(key)
+
+    def _is_our_own_word(self, change: Change) -> bool:
+        """Tell whether only the status moved, which nobody but us writes: it wakes nobody, or we wake ourselves."""
+        key = work_key(change.resource, change.key)
+        if change.what is What.DELETED:
+            self._asked_for.pop(key, None)
+            return False
+        stored = self._cache[change.resource.plural].get(change.key) or {"metadata": {}}
+        asked_for = (change.uid, stored["metadata"].get("generation"))
+        same = self._asked_for.get(key) == asked_for
+        self._asked_for[key] = asked_for
+        return same
 
     def _asked(self, key: Key) -> None:
         request = self._cache[CANARYREQUESTS.plural].get(key)

@@ -21,6 +21,7 @@ from canary.kube.resources import (
     REPLICASETS,
     SERVICES,
 )
+from canary.kube.selectors import text_of
 from canary.kube.side import Order
 from canary.kube.workload import (
     Observed,
@@ -95,7 +96,14 @@ class World:
         return seen
 
     def pods(self) -> Pods:
-        arms = Arms(self.deployment(), "checkout", "checkout-canary", "checkout-canary", "metrics")
+        arms = Arms(
+            "shop",
+            text_of(self.deployment()["spec"]["selector"]),
+            "checkout",
+            "checkout-canary",
+            "checkout-canary",
+            "metrics",
+        )
         found = list_pods(self.client, arms)
         assert isinstance(found, Pods)
         return found
@@ -372,12 +380,28 @@ def test_a_pod_that_does_not_serve_is_in_no_arm(world: World):
 def test_a_pod_without_the_metrics_port_makes_the_look_missing_and_a_number_needs_no_name(world: World):
     deployment = world.deployment()
     absent = list_pods(
-        world.client, Arms(deployment, "checkout", "checkout-canary", "checkout-canary", "admin")
+        world.client,
+        Arms(
+            "shop",
+            text_of(deployment["spec"]["selector"]),
+            "checkout",
+            "checkout-canary",
+            "checkout-canary",
+            "admin",
+        ),
     )
     assert isinstance(absent, Missing)
     assert "admin" in absent.detail
     found = list_pods(
-        world.client, Arms(deployment, "checkout", "checkout-canary", "checkout-canary", "7070")
+        world.client,
+        Arms(
+            "shop",
+            text_of(deployment["spec"]["selector"]),
+            "checkout",
+            "checkout-canary",
+            "checkout-canary",
+            "7070",
+        ),
     )
     assert isinstance(found, Pods)
     assert {pod.port for pod in found.stable} == {7070}

@@ -1,0 +1,408 @@
+"""Every road that a run may take, on simulated time: where it ends, and that everything is given back there."""
+
+from typing import Any
+
+import pytest
+from sim_street import (
+    COLLAPSE,
+    PLACE,
+    Street,
+    everything_is_back,
+    only_the_lock_and_the_change_moved,
+    short_policy,
+    side_weights,
+)
+
+from canary.api.reasons import PPM, Phase, Reason, Verb
+from canary.core.decision import Limits
+from canary.kube.client import Client, Intent
+from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, HTTPROUTES
+from canary.lab import manifests
+from canary.lab.admission import CONTROLLER, User
+from canary.lab.worlds import World
+
+FAULTS = {
+    "order-collapse": (COLLAPSE, Reason.ORDERS_COLLAPSED),
+    "late-promises": ({"SHOP_BUG": "late-promises"}, Reason.EXTRA_WORSENED),
+    "error-burst": ({"SHOP_BUG": "error-burst", "SHOP_BUG_DROP": "0.05"}, Reason.ERRORS_ROSE),
+    "slow": ({"SHOP_BUG": "slow", "SHOP_BUG_DROP": "0.1"}, Reason.SLOW_ROSE),
+    "memory-leak": ({"SHOP_BUG": "memory-leak"}, Reason.ORDERS_COLLAPSED),
+}
+
+
+def patch(street: Street, spec: dict[str, Any], resource: Any = CANARYPOLICIES) -> None:
+    street.admin.merge_patch(resource.at(*PLACE), {"spec": spec}, intent=Intent.NEUTRAL)
+
+
+def reapply_the_old_manifest(street: Street) -> None:
+    """Apply what Git had before the change; the lock is not in it."""
+    spec = manifests.deployment(street.setting.replicas, 8080)["spec"]
+    body = {"template": {**spec["template"], "spec": {"containers": spec["template"]["spec"]["containers"]}}}
+    patch(street, body, DEPLOYMENTS)
+
+
+# -- promoted --------------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_version_is_promoted_and_nothing_of_ours_is_left():
+    street = Street()
+    street.push()
+    street.until(Phase.PROMOTED).tidied()
+    everything_is_back(street, manifests.NEW)
+    only_the_lock_and_the_change_moved(street, manifests.NEW)
+    truths = {truth.version: truth for truth in street.shop.truths}
+    assert truths[manifests.NEW].missing == 0
+
+
+def test_a_step_that_asks_for_a_person_waits_for_one():
+    street = Street(policy=short_policy(steps=[{"weight": "5%", "approval": True}]))
+    street.push()
+    street.run_for(60)
+    assert street.run.status.reason == Reason.APPROVALS_MISSING
+    assert street.route_ppm() == 0
+    street.ask(Verb.PROMOTE)
+    assert street.run_until(lambda: street.route_ppm() > 0, 20), street.told()
+
+
+def test_a_promote_to_a_weight_goes_there_and_no_further():
+    steps = [{"weight": "5%"}, {"weight": "20%"}, {"weight": "100%"}]
+    street = Street(policy=short_policy(steps=steps))
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() == 50_000, 60), street.told()
+    street.ask(Verb.PROMOTE, to="20%")
+    street.run_for(300)
+    assert street.route_ppm() == 200_000, street.told()
+    assert street.phase is Phase.PROGRESSING
+
+
+def test_a_careful_ramp_without_approvals_runs_for_forty_minutes_without_a_false_rollback():
+    policy = {"source": {"scrape": {"port": "http", "path": "/metrics", "every": "5s"}}}
+    street = Street(world=World(rate=100.0), policy=policy)
+    street.push()
+    street.run_for(2500)
+    status = street.run.status
+    assert status.phase in (Phase.PROGRESSING, Phase.BAKING), street.told()
+    assert status.traffic.weight_ppm >= 250_000, street.told()
+    assert not street.breaches
+
+
+# -- rolled back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_rolled_back_for_what_it_is(fault: str):
+    bug, reason = FAULTS[fault]
+    street = Street()
+    street.push(bug)
+    street.until(Phase.ROLLED_BACK, limit=900).tidied()
+    everything_is_back(street, manifests.OLD)
+    assert street.run.status.timeline[-1].reason in (reason, Reason.ORDERS_LOST_BY_WEIGHT), street.told()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0, 1200.0])
+def test_a_collapse_costs_few_orders_whenever_it_comes(seconds: float):
+    policy = {
+        "source": {"scrape": {"port": "http", "path": "/metrics", "every": "1s" if seconds < 100 else "3s"}}
+    }
+    street = Street(world=World(rate=100.0), policy=policy, limits=Limits())
+    street.push({**COLLAPSE, "SHOP_BUG_AFTER": f"{seconds:g}"})
+    street.until(Phase.ROLLED_BACK, limit=2000).tidied()
+    everything_is_back(street, manifests.OLD)
+    lost = sum(truth.missing for truth in street.shop.truths)
+    assert 0 < lost <= (40 if seconds < 100 else 200), street.told()
+
+
+def test_a_crash_loop_loses_its_traffic_and_a_person_decides():
+    street = Street()
+    street.push({"SHOP_BUG": "crash-loop", "SHOP_BUG_AFTER": "20"})
+    street.until(Phase.PAUSED, Phase.ROLLED_BACK, limit=200)
+    assert street.route_ppm() == 0
+    street.ask(Verb.ABORT)
+    street.until(Phase.ABORTED, Phase.ROLLED_BACK).tidied()
+    everything_is_back(street, manifests.OLD)
+
+
+def test_a_version_that_never_becomes_ready_is_rolled_back_without_any_traffic():
+    street = Street(policy=short_policy(prepareWithin="30s"))
+    street.push({"SHOP_BUG": "no-such-bug"})  # the container cannot start
+    street.until(Phase.ROLLED_BACK).tidied()
+    assert street.run.status.timeline[-1].reason == Reason.PREPARATION_EXPIRED
+    assert street.run.status.exposed_at is None
+    everything_is_back(street, manifests.OLD)
+
+
+# -- aborted ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING])
+def test_an_abort_before_the_commit_gives_everything_back(phase: Phase):
+    street = Street(policy=short_policy(bake={"duration": "20s"}))
+    street.push()
+    street.until(phase)
+    street.run_for(2.0)
+    name = street.ask(Verb.ABORT)
+    street.until(Phase.ABORTED).tidied()
+    everything_is_back(street, manifests.OLD)
+    assert street.stored("CanaryRequest", name)["status"]["outcome"] == "Done"
+    assert street.run.status.actor == "dana"
+
+
+def test_an_abort_of_a_paused_run_gives_everything_back():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(5)
+    patch(street, {"rules": street.route_before["spec"]["rules"]}, HTTPROUTES)
+    street.until(Phase.PAUSED)
+    street.ask(Verb.ABORT)
+    street.until(Phase.ABORTED).tidied()
+    everything_is_back(street, manifests.OLD)
+
+
+@pytest.mark.parametrize("phase", [Phase.COMMITTING, Phase.RETURNING])
+def test_after_the_commit_the_last_good_version_gets_pods_of_its_own(phase: Phase):
+    street = Street()
+    street.push()
+    street.until(phase)
+    street.ask(Verb.ABORT)
+    street.until(Phase.ABORTED)
+    street.run_for(30)
+    assert side_weights(street.stored("HTTPRoute")).get("checkout-lastgood") == PPM, street.told()
+    before = served(street)
+    street.run_for(5)
+    assert served(street)[manifests.NEW] == before[manifests.NEW], "the aborted version serves on"
+    assert served(street)[manifests.OLD] > before[manifests.OLD]
+    reapply_the_old_manifest(street)
+    street.tidied()
+    everything_is_back(street, manifests.OLD)
+
+
+def served(street: Street) -> dict[str, int]:
+    totals = {manifests.OLD: 0, manifests.NEW: 0}
+    for truth in street.shop.truths:
+        totals[truth.version] += truth.requests
+    return totals
+
+
+# -- superseded ------------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_change_starts_from_zero():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(10)
+    street.push(version="v2.32.0")
+    first = street.run
+    assert street.run_until(lambda: street.run.uid != first.uid, 60), street.told()
+    assert street.phase_of(first) is Phase.SUPERSEDED
+    assert street.run.spec.revision.version == "v2.32.0"
+    street.until(Phase.PROMOTED).tidied()
+    everything_is_back(street, "v2.32.0")
+
+
+def test_a_change_that_is_taken_back_ends_its_run():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(10)
+    reapply_the_old_manifest(street)
+    street.until(Phase.SUPERSEDED).tidied()
+    everything_is_back(street, manifests.OLD)
+    assert len(street.runs) == 1
+
+
+def test_an_edited_policy_starts_a_run_of_its_own():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(10)
+    patch(street, {"steps": [{"weight": "10%"}, {"weight": "100%", "approval": True}]})
+    first = street.run
+    assert street.run_until(lambda: street.run.uid != first.uid, 60), street.told()
+    assert street.phase_of(first) is Phase.SUPERSEDED
+    assert street.run.spec.steps[0].weight == 100_000
+    street.until(Phase.PROMOTED).tidied()
+    everything_is_back(street, manifests.NEW)
+
+
+def test_a_policy_that_goes_gives_everything_back_and_keeps_the_hold():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(10)
+    uid = street.stored("CanaryPolicy")["metadata"]["uid"]
+    street.admin.delete(CANARYPOLICIES.at(*PLACE), uid=uid, intent=Intent.NEUTRAL)
+    street.until(Phase.ABORTED).tidied()
+    everything_is_back(street, manifests.OLD)
+    assert street.stored("Deployment")["spec"]["paused"] is True
+
+
+def test_a_policy_that_only_observes_lets_go():
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(10)
+    patch(street, {"mode": "Observe"})
+    street.until(Phase.ABORTED).tidied()
+    everything_is_back(street, manifests.OLD)
+
+
+# -- rejected, held, resumed -----------------------------------------------------------------------------------------
+
+
+def test_a_rejected_change_never_gets_traffic():
+    street = Street()
+    street.push()
+    street.until(Phase.PREPARING)
+    street.ask(Verb.REJECT, digest=street.run.spec.digest)
+    street.until(Phase.REJECTED).tidied()
+    everything_is_back(street, manifests.OLD)
+    assert street.run.status.exposed_at is None
+
+
+def test_a_hold_keeps_the_weight_until_somebody_resumes():
+    steps = [{"weight": "5%"}, {"weight": "20%"}, {"weight": "100%", "approval": True}]
+    street = Street(policy=short_policy(steps=steps))
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    street.ask(Verb.HOLD)
+    street.run_for(150)
+    assert street.route_ppm() == 50_000, street.told()
+    assert street.run.status.held_by == "dana"
+    street.ask(Verb.RESUME)
+    assert street.run_until(lambda: street.route_ppm() == 200_000, 60), street.told()
+
+
+def test_a_hold_does_not_hold_a_rollback():
+    street = Street()
+    street.push({**COLLAPSE, "SHOP_BUG_AFTER": "20"})
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    street.ask(Verb.HOLD)
+    street.until(Phase.ROLLED_BACK)
+
+
+def test_a_held_change_of_a_machine_is_resumed_by_a_person():
+    agent = User("system:serviceaccount:ci:kiro")
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    street.ask(Verb.HOLD, user=agent)
+    street.run_for(5)
+    assert street.run.status.held_by == agent.name
+    street.ask(Verb.RESUME)
+    street.until(Phase.PROMOTED)
+
+
+# -- paused ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipeline_that_resets_the_route_pauses_the_run_at_no_traffic():
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    patch(street, {"rules": street.route_before["spec"]["rules"]}, HTTPROUTES)
+    street.until(Phase.PAUSED)
+    assert street.run.status.pause is not None
+    assert street.run.status.pause.reason == Reason.ROUTE_LOST
+    assert street.route_ppm() == 0
+    street.ask(Verb.RESUME)
+    street.until(Phase.PROMOTED).tidied()
+    everything_is_back(street, manifests.NEW)
+
+
+def test_a_foreign_raise_is_taken_back():
+    """The guard refuses it; without the guard it is seen and lowered."""
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    route = street.stored("HTTPRoute")
+    refs = [{**ref, "weight": 500_000} for ref in route["spec"]["rules"][0]["backendRefs"]]
+    stranger = Client(street.cluster.transport(User(CONTROLLER)), clock=street.clock)
+    rules = [{**route["spec"]["rules"][0], "backendRefs": refs}]
+    street.breaches.clear()
+    stranger.merge_patch(HTTPROUTES.at(*PLACE), {"spec": {"rules": rules}}, intent=Intent.NEUTRAL)
+    assert len(street.breaches) == 1, "the witness saw the foreign raise"
+    street.breaches.clear()
+    street.run_for(5)
+    assert street.phase is Phase.PAUSED, street.told()
+    assert street.route_ppm() == 0
+
+
+def test_a_blind_controller_takes_the_traffic_away():
+    street = Street(policy=short_policy(steps=[{"weight": "5%"}, {"weight": "100%", "approval": True}]))
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    street.run_for(10)
+    street.shop.blind(True)
+    street.until(Phase.PAUSED, limit=30)
+    assert street.run.status.pause is not None
+    assert street.run.status.pause.reason == Reason.BLIND
+    assert street.route_ppm() == 0
+    street.shop.blind(False)
+    street.ask(Verb.RESUME)
+    street.until(Phase.PROMOTED)
+
+
+# -- again -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_was_taken_back_starts_nothing_by_itself():
+    street = Street()
+    street.push(COLLAPSE)
+    street.until(Phase.ROLLED_BACK).tidied()
+    reapply_the_old_manifest(street)
+    street.run_for(20)
+    street.push(COLLAPSE)
+    street.run_for(60)
+    assert len(street.runs) == 1, "the rejected version was tried again"
+    assert street.route_ppm() == 0
+    ready = next(c for c in street.stored("CanaryPolicy")["status"]["conditions"] if c["type"] == "Ready")
+    assert ready["reason"] == Reason.REJECTED_BEFORE
+
+
+def test_a_retry_tries_again_once_and_then_asks_for_a_fix():
+    street = Street()
+    street.push(COLLAPSE)
+    street.until(Phase.ROLLED_BACK).tidied()
+    first = street.ask(Verb.RETRY)
+    assert street.run_until(lambda: street.run.spec.attempt == 2, 30), street.told()
+    street.until(Phase.ROLLED_BACK).tidied()
+    second = street.ask(Verb.RETRY)
+    street.run_for(60)
+    assert len(street.runs) == 2
+    assert street.stored("CanaryRequest", first)["status"]["outcome"] == "Done"
+    assert street.stored("CanaryRequest", second)["status"]["outcome"] == "Refused"
+    everything_is_back(street, manifests.OLD)
+
+
+# -- the target ------------------------------------------------------------------------------------------------------
+
+
+def delete_the_target(street: Street) -> None:
+    uid = street.stored("Deployment")["metadata"]["uid"]
+    owner = Client(street.cluster.transport(User(CONTROLLER)), clock=street.clock)
+    street.cluster.server.rules.clear()  # what the guard refuses can still happen where there is no guard
+    owner.delete(DEPLOYMENTS.at(*PLACE), uid=uid, intent=Intent.NEUTRAL)
+
+
+def test_a_target_that_is_deleted_ends_the_run():
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    delete_the_target(street)
+    street.until(Phase.SUPERSEDED).tidied()
+    assert street.run.status.timeline[-1].reason == Reason.WORKLOAD_GONE
+    assert side_weights(street.stored("HTTPRoute")) == {manifests.NAME: 1}
+
+
+def test_a_target_that_is_recreated_is_held_anew():
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    delete_the_target(street)
+    street.admin.create(DEPLOYMENTS, manifests.deployment(4, 8080), intent=Intent.NEUTRAL)
+    street.until(Phase.SUPERSEDED).tidied()
+    street.run_for(30)
+    assert street.stored("Deployment")["spec"].get("paused") is True
+    everything_is_back(street, manifests.OLD)
