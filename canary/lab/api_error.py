@@ -19,14 +19,12 @@ class StatusReason(StrEnum):
     FORBIDDEN = "Forbidden"
     NOT_FOUND = "NotFound"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
-    NOT_ACCEPTABLE = "NotAcceptable"
     ALREADY_EXISTS = "AlreadyExists"
     CONFLICT = "Conflict"
     EXPIRED = "Expired"
     TOO_LARGE = "RequestEntityTooLarge"
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
     INVALID = "Invalid"
-    INTERNAL_ERROR = "InternalError"
     TIMEOUT = "Timeout"
 
     @property
@@ -40,14 +38,12 @@ _CODES = {
     StatusReason.FORBIDDEN: 403,
     StatusReason.NOT_FOUND: 404,
     StatusReason.METHOD_NOT_ALLOWED: 405,
-    StatusReason.NOT_ACCEPTABLE: 406,
     StatusReason.ALREADY_EXISTS: 409,
     StatusReason.CONFLICT: 409,
     StatusReason.EXPIRED: 410,
     StatusReason.TOO_LARGE: 413,
     StatusReason.UNSUPPORTED_MEDIA_TYPE: 415,
     StatusReason.INVALID: 422,
-    StatusReason.INTERNAL_ERROR: 500,
     StatusReason.TIMEOUT: 504,
 }
 

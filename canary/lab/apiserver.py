@@ -156,8 +156,6 @@ class ApiServer:
                 return self._shown(request, target, self._update(request, target))
             case ("DELETE", "object"):
                 return Reply(200, self._delete(request, target))
-            case ("DELETE", "collection"):
-                return Reply(200, self._delete_collection(request, target))
             case _:
                 message = "the server does not allow this method on the requested resource"
                 raise ApiError(StatusReason.METHOD_NOT_ALLOWED, message)
@@ -233,14 +231,14 @@ class ApiServer:
 
     def _delete(self, request: Request, target: Target) -> Object:
         options: Object = request.body if isinstance(request.body, dict) else {}
+        if "Orphan" in (options.get("propagationPolicy"), request.query.get("propagationPolicy")):
+            raise ApiError(StatusReason.INVALID, "the lab leaves no orphans: delete without --cascade=orphan")
         preconditions = options.get("preconditions") or {}
         grace = options.get("gracePeriodSeconds", _number(request.query, "gracePeriodSeconds"))
-        policy = options.get("propagationPolicy") or request.query.get("propagationPolicy")
         how = Delete(
             uid=preconditions.get("uid") or "",
             version=preconditions.get("resourceVersion") or "",
             grace_seconds=grace,
-            orphan=policy == "Orphan" or bool(options.get("orphanDependents")),
             admit=self._admission(request, target, Operation.DELETE),
             dry_run=request.is_dry or "All" in (options.get("dryRun") or ()),
         )
@@ -254,12 +252,6 @@ class ApiServer:
             "uid": uid_of(deleted),
         }
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-
-    def _delete_collection(self, request: Request, target: Target) -> Object:
-        predicate = self._predicate(request.query, target)
-        for obj in self.store.select(target.kind, target.namespace, predicate):
-            self._delete(request, Target(target.kind, namespace_of(obj), name_of(obj), ""))
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
     def _admission(self, request: Request, target: Target, operation: Operation) -> Admit:
         def admit(old: Object | None, new: Object | None) -> Object | None:

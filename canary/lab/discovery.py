@@ -10,7 +10,7 @@ from canary.lab.objects import Object
 from canary.lab.resources import Kind, Kinds
 
 SERVER_VERSION = "v1.36.3"  # the version whose behaviour the lab follows
-_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = ["get", "patch", "update"]
 _WHO_AM_I = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from canary.kube import selectors
 from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.objects import Object, labels_of
 
@@ -84,23 +85,5 @@ def _field(obj: Object, path: tuple[str, ...]) -> str:
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Tell whether a workload's `{matchLabels, matchExpressions}` selects these labels; an empty one does not."""
-    wanted: Mapping[str, str] = selector.get("matchLabels") or {}
-    expressions: list[Object] = selector.get("matchExpressions") or []
-    if not wanted and not expressions:
-        return False
-    return all(labels.get(key) == value for key, value in wanted.items()) and all(
-        _holds(expression, labels) for expression in expressions
-    )
-
-
-def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case _:
-            return key not in labels
+    asks = selector.get("matchLabels") or selector.get("matchExpressions")
+    return bool(asks) and selectors.matches(selector, labels)

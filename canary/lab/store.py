@@ -50,7 +50,6 @@ class Delete:
     uid: str = ""
     version: str = ""
     grace_seconds: int | None = None
-    orphan: bool = False
     admit: Admit = admit_all
     dry_run: bool = False
 
@@ -172,8 +171,6 @@ class Store:
             how.admit(old, None)
             if how.dry_run:
                 return old
-            if how.orphan:
-                self._orphan_dependents(uid_of(old))
             stops_first = kind.stops_gracefully and how.grace_seconds != 0
             if not stops_first and not old["metadata"].get("finalizers"):
                 return self._remove(kind, old)
@@ -250,13 +247,6 @@ class Store:
         for owner in owners_of(new) if new else ():
             self._owned.setdefault(owner["uid"], {})[place] = None
 
-    def _orphan_dependents(self, uid: str) -> None:
-        for kind, obj in self.owned_by(uid):
-            left = [owner for owner in owners_of(obj) if owner["uid"] != uid]
-            self.update(
-                kind, (namespace_of(obj), name_of(obj)), lambda copy, left=left: _owned_anew(copy, left)
-            )
-
 
 def _completed(kind: Kind, old: Object | None, draft: Object) -> Object:
     complete(draft, kind.schema, old)
@@ -265,11 +255,6 @@ def _completed(kind: Kind, old: Object | None, draft: Object) -> Object:
         return draft  # defaults that are code rely on the shape
     kind.defaults(draft)
     return draft
-
-
-def _owned_anew(obj: Object, owners: list[Object]) -> Object:
-    obj["metadata"]["ownerReferences"] = owners
-    return obj
 
 
 def _isolated(old: Object, draft: Object, subresource: str) -> Object:
