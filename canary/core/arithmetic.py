@@ -68,7 +68,7 @@ def _evidence(run: StoredRun, effect: Measured) -> list[str]:
     lines = _labelled(
         "Evidence", f"{effect.name}: {seen} seen, {expected} expected of as many requests on {run.old}"
     )
-    lines += _labelled("", f"effect {effect_text(effect)}, an interval of 95 % that holds at every look")
+    lines += _labelled("", f"effect {effect_text(effect)}, with 95 % limits for this one look")
     since = run.at("analysis", "likelyStartAt")
     if since is not None:
         lines += _labelled("", f"it probably began at {_time(since)}")

@@ -16,6 +16,7 @@ from canary.core.stored import Measured, StoredRun, under
 from canary.core.wording import duration, seconds_between, share
 
 MAX_ATTEMPTS = 2  # of one version; a third asks for a fix
+TELLS_FROM, TELLS_TO = -0.9, 9.0  # an interval from a tenth to ten times says nothing
 HEARTBEAT_STALE_SECONDS = 12.0  # a new leader is there by then
 
 
@@ -185,10 +186,12 @@ def _names(run: StoredRun, field: str) -> str:
 
 def effect_text(effect: Measured) -> str:
     """Return an effect with its interval: "-100 % [-100,-81]"; an end that is open is `..`."""
-    low, high = (".." if end is None else wording.signed_percent(end) for end in (effect.low, effect.high))
     if effect.point is None:
         return "not known"
-    return f"{wording.signed_percent(effect.point)} % [{low},{high}]"
+    if (effect.low or 0.0) <= TELLS_FROM and effect.high is not None and effect.high >= TELLS_TO:
+        return "too few to tell"
+    change = wording.change(effect.point, effect.low, effect.high)
+    return f"{change.text} [{change.low},{change.high}]"
 
 
 def evidence_words(run: StoredRun) -> str:
@@ -293,7 +296,7 @@ def verdict_word(run: StoredRun, now: datetime) -> str:
         return f"approvals {run.approvals}/{run.approvals_wanted}"
     worst = run.worst
     if worst is not None and worst.state in ("suspect", "crossed"):
-        return f"{worst.name} {wording.signed_percent(worst.point)}%"
+        return f"{worst.name} {wording.brief_change(worst.point)}"
     if run.text("status", "analysis", "verdict") in (Verdict.CONTINUE, Verdict.ADVANCE):
         return "clear"
     return "-"

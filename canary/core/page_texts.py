@@ -114,8 +114,9 @@ def _what_was_seen(run: StoredRun) -> str:
 def _effect(worst: Measured | None) -> str:
     if worst is None or worst.point is None:
         return "no effect measured"
-    low, high = ("?" if end is None else wording.signed_percent(end) for end in (worst.low, worst.high))
-    return f"{worst.name} {wording.signed_percent(worst.point)} % (95 % CI {low}..{high})"
+    change = wording.change(worst.point, worst.low, worst.high)
+    low, high = (end.replace("..", "?") for end in (change.low, change.high))
+    return f"{worst.name} {change.text} (95 % CI {low}..{high})"
 
 
 def _crossed(run: StoredRun) -> bool:
@@ -126,9 +127,14 @@ def _why(run: StoredRun) -> str:
     if not _crossed(run):
         return run.message or "not said"
     worst = run.worst.name if run.worst else ""
-    calm = [effect.name for effect in run.measured if effect.state == "clear"]
+    calm = [effect.name for effect in run.measured if effect.state == "clear" and _holds_zero(effect)]
     others = f"; {' and '.join(calm[:3])}: no change" if calm else ""
     return f"{worst}, {evidence_words(run)}{others}"
+
+
+def _holds_zero(effect: Measured) -> bool:
+    """Tell whether the interval holds "no change"; an end that is open holds everything."""
+    return (effect.low is None or effect.low <= 0.0) and (effect.high is None or effect.high >= 0.0)
 
 
 # -- action needed -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ hostile: control and direction characters never leave here, and nothing is longe
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 
@@ -14,6 +15,7 @@ from canary.api.reasons import PPM
 
 MAX_PLAIN = 1024
 MAX_PERCENT = 999  # beyond it a rise is only said to be larger
+TIMES_FROM = 10.0  # from so many times as many on, nobody reads a percentage
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
@@ -100,6 +102,36 @@ def signed_percent(ratio: float | None) -> str:
         return f">{MAX_PERCENT}"
     text = f"{value:+.1f}" if abs(value) < 1 else f"{value:+.0f}"
     return "0" if float(text) == 0 else text
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change in words, with the two ends of its interval in the same unit."""
+
+    text: str
+    low: str
+    high: str
+
+
+def change(point: float | None, low: float | None, high: float | None) -> Change:
+    """Write ratios less one: -0.99 is "-99 %", 169 is "170 times as many"; an end that is open is "..".."""
+    if point is None or point + 1.0 < TIMES_FROM:
+        low_text, high_text = (".." if end is None else signed_percent(end) for end in (low, high))
+        return Change(f"{signed_percent(point)} %", low_text, high_text)
+    low_text, high_text = (".." if end is None else _times(end) for end in (low, high))
+    return Change(f"{_times(point)} times as many", low_text, high_text)
+
+
+def brief_change(point: float | None) -> str:
+    """Write a ratio less one for a column: "-99%", "170x"."""
+    if point is None or point + 1.0 < TIMES_FROM:
+        return f"{signed_percent(point)}%"
+    return f"{_times(point)}x"
+
+
+def _times(ratio: float) -> str:
+    value = ratio + 1.0
+    return f"{value:,.0f}" if value >= TIMES_FROM else f"{value:.1f}"
 
 
 def duration(seconds: float | None) -> str:

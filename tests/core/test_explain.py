@@ -8,13 +8,16 @@ from datetime import timedelta
 import pytest
 from run_story import NOW, a_run, at, exposed, rolled_back
 
-from canary.api.reasons import Phase
+from canary.api.reasons import Opening, Phase, Reason
 from canary.core import explain, intake
-from canary.core.explain import Scene, Tone, next_actions, next_sentence, shown, standing
+from canary.core.arithmetic import explanation
+from canary.core.explain import Scene, Tone, effect_text, next_actions, next_sentence, shown, standing
+from canary.core.page_texts import Place, Telling, body
 from canary.core.screen import status_lines
 from canary.core.stored import StoredRun
 
 SCENE = Scene(NOW, "prod-us")
+SAFE = Telling(Opening.CUSTOMERS_SAFE, Reason.ROLLED_BACK, "rolled back, nothing to do")
 
 
 def in_phase(phase, ppm=0, seen=None, **status):
@@ -88,6 +91,28 @@ def test_a_suspicion_is_named_before_it_is_proved():
     run = exposed()
     run["status"]["analysis"]["effects"][0] |= {"state": "suspect"}
     assert standing(StoredRun(run), SCENE).text == "SUSPECT: orders -100 % [-100,-81] at 1 % on v2.31.0"
+
+
+def test_a_few_events_among_none_expected_are_no_effect():
+    run = exposed()
+    run["status"]["analysis"]["effects"][1] |= {"point": "1.34", "low": "-1.0", "high": "12.5"}
+    assert effect_text(StoredRun(run).measured[1]) == "too few to tell"
+
+
+def test_an_effect_beyond_ten_times_is_told_in_times_on_every_surface():
+    run = rolled_back()
+    run["status"]["analysis"] |= {"worst": "errors"}
+    run["status"]["analysis"]["effects"][1] |= {
+        "point": "170.39",
+        "low": "94.6",
+        "high": "309",
+        "state": "crossed",
+    }
+    run = StoredRun(run)
+    assert shown(run, NOW)["verdict"] == "errors 171x"
+    assert any("errors 171 times as many [96,310]" in line.text for line in status_lines(run, SCENE))
+    assert "errors 171 times as many (95 % CI 96..310)" in body(run, SAFE, Place())
+    assert "effect 171 times as many [96,310]" in "\n".join(explanation(run))
 
 
 def test_the_words_of_kubectl_get_come_from_the_same_author():

@@ -63,8 +63,7 @@ Decision   ROLLED BACK at 2026-03-05 03:12:19.0Z, fact OrdersCollapsed: orders
            -100 % [-100,-81]
 Question   do requests to v2.31.0 become orders as often as on v2.30.4?
 Evidence   orders: 0 seen, 20 expected of as many requests on v2.30.4
-           effect -100 % [-100,-81], an interval of 95 % that holds at every
-           look
+           effect -100 % [-100,-81], with 95 % limits for this one look
            it probably began at 2026-03-05 03:12:12.0Z
            this monitor 7.4e3; all together evidence 7.4e3 > limit 1.0e3, which
            is at most 1 false rollback in 1,000 healthy runs

@@ -57,6 +57,25 @@ def test_a_change_keeps_its_sign_and_loses_what_nobody_reads(ratio, text):
     assert wording.signed_percent(ratio) == text
 
 
+@pytest.mark.parametrize(
+    ("ends", "written"),
+    [
+        ((-0.99, -1.0, -0.81), ("-99 %", "-100", "-81")),
+        ((3.0, None, 20.0), ("+300 %", "..", ">999")),
+        ((170.39, 94.6, 309.0), ("171 times as many", "96", "310")),
+        ((11.0, 3.2, None), ("12 times as many", "4.2", "..")),
+    ],
+)
+def test_a_rise_beyond_ten_times_is_told_in_times_with_its_whole_interval(ends, written):
+    change = wording.change(*ends)
+    assert (change.text, change.low, change.high) == written
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(-1.0, "-100%"), (8.9, "+890%"), (170.39, "171x"), (None, "?%")])
+def test_a_column_tells_a_change_briefly(ratio, text):
+    assert wording.brief_change(ratio) == text
+
+
 def test_a_weight_is_written_with_the_digits_that_it_has():
     assert [wording.percent(ppm) for ppm in (5_000, 10_000, 995_000, 0, 1_000_000)] == [
         "0.5%",

@@ -12,6 +12,7 @@ from functools import cached_property
 from math import exp, floor, inf, log
 
 from canary.api.reasons import PPM, MissingReason, Reason, Verdict
+from canary.core import wording
 from canary.core.detect import onset, ratio
 from canary.core.detect.monitors import Monitor, MonitorName, Settings
 from canary.core.detect.ratio import Interval
@@ -204,7 +205,7 @@ def evidence_crossed(question: _Question) -> _Finding | None:
     verdict = Verdict.DRAIN if worst == MonitorName.SITE else Verdict.ROLL_BACK
     effect = question.view(question.worst_row).effect
     message = (
-        f"{_words(worst)} {_percent(effect.point)} [{_percent(effect.low)}, {_percent(effect.high)}]{_when(question)}, "
+        f"{_words(worst)} {_change_words(effect)}{_when(question)}, "
         f"evidence {power(question.state.log_f)} over the limit {power(question.settings.limit_log)}"
     )
     return _Finding(verdict, reason, message)
@@ -367,8 +368,11 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _percent(value: float | None) -> str:
-    return "?" if value is None else f"{100.0 * (value - 1.0):+.0f} %"
+def _change_words(effect: Interval) -> str:
+    """Write seen/expected with its limits: "-100 % [-100,-81]", "170 times as many [95,310]"."""
+    point, low, high = (None if end is None else end - 1.0 for end in (effect.point, effect.low, effect.high))
+    change = wording.change(point, low, high)
+    return f"{change.text} [{change.low},{change.high}]"
 
 
 def _duration(seconds: float) -> str:

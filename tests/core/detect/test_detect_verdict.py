@@ -1,5 +1,6 @@
 """Each rule of the verdict: what brings it about, what it says, and what it never does."""
 
+import re
 from dataclasses import replace
 from math import inf, log
 
@@ -34,6 +35,7 @@ def test_errors_that_rise_are_named() -> None:
     state = fed(SHOP, *(look(600.0 + 5.0 * at, canary=failing) for at in (1, 2, 3)), state=healthy())
     assert verdict(SHOP, state).reason is Reason.ERRORS_ROSE
     assert verdict(SHOP, state).monitors["errors"].effect.low > 5.0
+    assert re.match(r"errors \d+ times as many \[[\d.]+,\d+\] since", verdict(SHOP, state).message)
 
 
 def test_slow_answers_are_named() -> None:
