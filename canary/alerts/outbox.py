@@ -1,7 +1,7 @@
 """Which sink gets which notice now, and what is remembered of it: the pure half of telling, at least once.
 
 Notices live in a run's status, so a crash forgets none. `due` says what to send, `record` writes down what became of
-it, `unpaged` says whom nobody could reach. A sink has its own order, back-off and memory; none waits for another.
+it. A sink has its own order, back-off and memory; none waits for another.
 """
 
 import hashlib
@@ -83,36 +83,6 @@ def with_receipt(notices: Sequence[Notice], receipt: Receipt, now: datetime) -> 
         record(notice, receipt.sink, receipt.outcome, now) if notice.id == receipt.page.id else notice
         for notice in notices
     ]
-
-
-def unpaged(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> str:
-    """Return who could not be told what, as a sentence; "" where everybody was.
-
-    It stays said for ever about a notice that no sink took: nobody may believe that somebody knew.
-    """
-    loud = [
-        notice
-        for notice in notices
-        if _opening(notice) is not Opening.NONE and not _outlived(notice, notices)
-    ]
-    if loud and not sinks:
-        return f"no sink is configured; nobody was told: {loud[-1].title}"[:1024]
-    failed = [sentence for notice in loud if (sentence := _unpaged_sentence(notice, sinks, now))]
-    return "; ".join(reversed(failed))[:1024]
-
-
-def _unpaged_sentence(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> str:
-    silent = [
-        sink.name
-        for sink in sinks[:MAX_SINKS]
-        if _takes(sink, notice) and sink.name not in notice.delivered
-        if _age(notice, now) >= STAND_IN_SECONDS or _refused(notice, sink.name)
-    ]
-    if not silent:
-        return ""
-    others = f"; {', '.join(sorted(notice.delivered))} did" if notice.delivered else ""
-    error = f" ({notice.last_error})" if notice.last_error else ""
-    return f'{", ".join(silent)} did not take "{notice.title}"{error}{others}'
 
 
 # -- one sink ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from canary.alerts.outbox import (
     next_due_seconds,
     record,
     retry_seconds,
-    unpaged,
     with_receipt,
 )
 from canary.alerts.sink import Incident, Outcome, Receipt, page_of
@@ -201,18 +200,6 @@ def test_the_next_moment_is_known_without_polling() -> None:
     assert next_due_seconds([failed], [CHAT], at(0)) == 60.0  # then the others stand in
     assert next_due_seconds([failed], [CHAT], at(61)) == 59.0
     assert next_due_seconds([], [CHAT], at(0)) is None
-
-
-def test_who_could_not_be_told_is_said_for_ever() -> None:
-    down = record(notice(), "chat", DOWN, at(0))
-    assert unpaged([down], [CHAT], at(30)) == ""
-    for seconds in (60, 10 * GIVE_UP_SECONDS):
-        assert unpaged([down], [CHAT], at(seconds)) == 'chat did not take "RolledBack happened" (chat: 503)'
-    half = record(down, "hook", OK, at(1))
-    assert unpaged([half], [CHAT, Subscription("hook")], at(60)).endswith("; hook did")
-    assert unpaged([record(down, "chat", OK, at(61))], [CHAT], at(62)) == ""
-    assert "no sink is configured" in unpaged([down], [], at(0))
-    assert unpaged([notice(Opening.NONE, "Promoted")], [], at(3600)) == ""
 
 
 def test_the_wait_doubles_with_a_jitter_that_history_decides() -> None:
