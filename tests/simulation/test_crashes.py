@@ -1,0 +1,83 @@
+"""The controller dies at a call of the API server and another one takes over, which knows nothing but what is stored.
+
+A whole run is played once to count its writes, and then once more for each of them. CANARY_SIMULATIONS=all plays
+every write of a promoted run; without it the writes that repeat the one before them are left out.
+"""
+
+import os
+
+import pytest
+from sim_faults import Crash, Dying, Moment
+from sim_street import COLLAPSE, Street, everything_is_back
+
+from canary.api.reasons import Phase
+from canary.lab import manifests
+
+EVERY_WRITE = os.environ.get("CANARY_SIMULATIONS", "") == "all"
+ROADS = {
+    "promoted": ({}, Phase.PROMOTED, manifests.NEW),
+    "rolled-back": (COLLAPSE, Phase.ROLLED_BACK, manifests.OLD),
+}
+
+
+def play(road: str, dying: Dying, at: int = 0, moment: Moment = Moment.BEFORE) -> Street:
+    """Play a road to its end; where the controller dies, start another one and go on."""
+    bug, end, _ = ROADS[road]
+    street = Street(wire=dying.wire)
+    dying.count(at, moment)
+    street.push(bug)
+    for _ in range(2):
+        try:
+            street.until(end).tidied()
+            break
+        except Crash:
+            street.restart()
+    return street
+
+
+def points(road: str) -> list[int]:
+    """Return the numbers of the writes at which to die: all, or those that differ from the one before."""
+    dying = Dying()
+    play(road, dying)
+    every = range(1, len(dying.writes) + 1)
+    if EVERY_WRITE or road == "rolled-back":
+        return list(every)
+    told = ["", *dying.writes]
+    return [number for number in every if told[number] != told[number - 1]]
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("road", ROADS)
+def test_a_controller_that_dies_at_any_write_ends_in_the_right_place(road: str, moment: Moment):
+    _, end, serving = ROADS[road]
+    if road == "promoted" and moment is Moment.BEFORE and not EVERY_WRITE:
+        pytest.skip(
+            "what is stored before a write is what is stored after the one before; CANARY_SIMULATIONS=all"
+        )
+    numbers = points(road)
+    for number in numbers:
+        street = play(road, Dying(), number, moment)
+        assert street.phase is end, f"died {moment.value} write {number}: {street.told()}"
+        assert len(street.runs) == 1, f"died {moment.value} write {number}: another run was started"
+        everything_is_back(street, serving)
+        assert not street.run.status.held_by, f"an invariant was broken: {street.told()}"
+    print(f"{len(numbers)} crash points of a run that is {road}, each {moment.value} the write")
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_a_controller_that_dies_again_and_again_still_ends_in_the_right_place(seed: int):
+    """Every fifth to tenth write is the last of its controller."""
+    dying = Dying()
+    street = Street(seed=seed, wire=dying.wire)
+    street.push(COLLAPSE)
+    for _ in range(40):
+        dying.count(5 + seed, Moment.AFTER if seed % 2 else Moment.BEFORE)
+        try:
+            street.until(Phase.ROLLED_BACK).tidied()
+            break
+        except Crash:
+            street.restart()
+    assert street.phase is Phase.ROLLED_BACK, street.told()
+    everything_is_back(street, manifests.OLD)
+    lost = sum(truth.missing for truth in street.shop.truths)
+    assert lost < 3_000, f"seed {seed}: {lost} orders lost at 250 orders/s in the slice; {street.told()}"
