@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from canary.alerts import outbox
 from canary.alerts.sink import Couriers, Incident, page_of
-from canary.api.reasons import Reason
+from canary.api.reasons import Phase, Reason
 from canary.api.run import TimelineEntry
 from canary.core import pages
 from canary.core.decision import Run, change
@@ -55,12 +55,11 @@ class Teller:
     def tell(self, before: Run, after: Run) -> None:
         """Write the Events of this look and hand over the pages that are due."""
         subject = events.Subject("CanaryRun", after.namespace, after.name, after.uid)
-        for entry in news(before, after):
-            happening = events.Happening(Reason(entry.reason), entry.message, entry.at)
+        for happening in happenings(before, after):
             try:
                 events.tell(self._hands.client, subject, happening)
             except CanaryError as error:
-                logger.warning("the Event %s of %s was not written: %s", entry.reason, after.name, error)
+                logger.warning("the Event %s of %s was not written: %s", happening.reason, after.name, error)
         incident, now = self._incident(after), self._hands.clock.now()
         for delivery in outbox.due(after.status.notices, self._sinks(after), now):
             self._couriers.hand_over(delivery.sink, page_of(delivery.notice, incident))
@@ -80,6 +79,28 @@ def news(before: Run, after: Run) -> list[TimelineEntry]:
     """Return what happened between the two; lengths say nothing, as a timeline forgets its oldest entries."""
     known = before.status.timeline if before.status.started_at else []
     return [entry for entry in after.status.timeline if entry not in known]
+
+
+_ENTERED = {
+    Phase.ROLLING_BACK: (Reason.ROLLBACK_STARTED, "taking all traffic back"),
+    Phase.ROLLED_BACK: (Reason.ROLLED_BACK, "all traffic is back"),
+    Phase.DRAINING: (Reason.DRAINING, "the new version is drained"),
+}
+
+
+def happenings(before: Run, after: Run) -> list[events.Happening]:
+    """Return the Events of a look. What takes traffic back is named by what is done; its cause follows."""
+    timeline = after.status.timeline
+    earlier = dict(zip((entry.at for entry in timeline[1:]), timeline, strict=False))
+    told: list[events.Happening] = []
+    for entry in news(before, after):
+        reason, message = Reason(entry.reason), entry.message
+        known = earlier.get(entry.at)
+        if entry.phase in _ENTERED and after.status.exposed_at and (not known or known.phase != entry.phase):
+            deed, words = _ENTERED[entry.phase]
+            reason, message = deed, f"{words} ({reason.value}): {message}"
+        told.append(events.Happening(reason, message, entry.at))
+    return told
 
 
 def stored_form(run: Run) -> StoredRun:
