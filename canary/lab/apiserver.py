@@ -123,7 +123,8 @@ class ApiServer:
         if line["type"] == EventType.ERROR:
             return line
         rows = [] if line["type"] == EventType.BOOKMARK else [obj]
-        shown = self._table(self._target(request.path).kind, rows, obj["metadata"]["resourceVersion"])
+        kind, version = self._target(request.path).kind, obj["metadata"]["resourceVersion"]
+        shown = self._table(request, kind, rows, version)
         return {"type": line["type"], "object": shown}
 
     def _target(self, path: str) -> Target:
@@ -163,10 +164,11 @@ class ApiServer:
     def _shown(self, request: Request, target: Target, obj: Object) -> Reply:
         if not request.wants_table or target.subresource:
             return Reply(200, obj)
-        return Reply(200, self._table(target.kind, [obj], obj["metadata"]["resourceVersion"]))
+        return Reply(200, self._table(request, target.kind, [obj], obj["metadata"]["resourceVersion"]))
 
-    def _table(self, kind: Kind, objects: Sequence[Object], version: str) -> Object:
-        return table(kind, objects, self.store.clock.now(), version)
+    def _table(self, request: Request, kind: Kind, objects: Sequence[Object], version: str) -> Object:
+        whole = request.query.get("includeObject") == "Object"  # what `--sort-by` reads
+        return table(kind, objects, self.store.clock.now(), version, whole=whole)
 
     def _get(self, target: Target) -> Object:
         obj = self.store.get(target.kind, *target.place)
@@ -195,7 +197,7 @@ class ApiServer:
             objects = objects[:limit]
             meta["continue"] = _page_token(version, objects[-1])
         if request.wants_table:
-            shown = self._table(target.kind, objects, version)
+            shown = self._table(request, target.kind, objects, version)
             return {**shown, "metadata": meta}
         items = objects if _is_custom(target.kind) else [_untyped(obj) for obj in objects]
         return {

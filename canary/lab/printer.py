@@ -22,15 +22,17 @@ _STEP = re.compile(
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 
 
-def table(kind: Kind, objects: Sequence[Object], now: datetime, version: str) -> Object:
-    """Return the objects as a `Table`, each row with the metadata of its object."""
+def table(
+    kind: Kind, objects: Sequence[Object], now: datetime, version: str, *, whole: bool = False
+) -> Object:
+    """Return the objects as a `Table`, each row with the metadata of its object, or with the object whole."""
     columns = columns_of(kind)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": version},
         "columnDefinitions": [_definition(column) for column in columns],
-        "rows": [_row(obj, columns, now) for obj in objects],
+        "rows": [_row(obj, columns, now, whole) for obj in objects],
     }
 
 
@@ -50,9 +52,9 @@ def _definition(column: Column) -> Object:
     }
 
 
-def _row(obj: Object, columns: Sequence[Column], now: datetime) -> Object:
+def _row(obj: Object, columns: Sequence[Column], now: datetime, whole: bool) -> Object:
     partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
-    return {"cells": [_cell(obj, column, now) for column in columns], "object": partial}
+    return {"cells": [_cell(obj, column, now) for column in columns], "object": obj if whole else partial}
 
 
 def _cell(obj: Object, column: Column, now: datetime) -> Any:

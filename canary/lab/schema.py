@@ -93,13 +93,19 @@ def problems(value: Any, schema: Schema, path: str = "", old: Any = None) -> Ite
     if wrong:
         yield f"{path or '<root>'}: Invalid value: {_shown(value)}: {wrong}"
         return
+    broken = list(_shape_problems(value, schema, path, old))
+    yield from broken
+    if not broken:  # a rule may rely on the shape
+        yield from _rule_problems(value, schema, path, old)
+
+
+def _shape_problems(value: Any, schema: Schema, path: str, old: Any) -> Iterator[str]:
     yield from _limits(value, schema, path)
     if isinstance(value, dict):
         yield from _object_problems(value, schema, path, old)
     elif isinstance(value, list):
         yield from _list_problems(value, schema, path, old)
     yield from _variants(value, schema, path)
-    yield from _rule_problems(value, schema, path, old)
 
 
 def _shown(value: Any) -> str:

@@ -12,6 +12,7 @@ import yaml
 from conftest import require_program
 
 from canary.api.crd import crds
+from canary.api.reasons import API_VERSION
 from canary.lab.admission import User
 from canary.lab.cluster import RealTimeCluster
 from canary.lab.serving import HttpServer
@@ -310,3 +311,20 @@ def test_explain_shows_what_the_fields_of_our_kinds_mean(bed: Bed) -> None:
     told = bed.alice("explain", "canarypolicies.spec.analysis")
     assert "CanaryPolicy" in told
     assert "falseRollback" in told
+
+
+def test_a_list_is_sorted_by_any_field_of_its_objects(bed: Bed) -> None:
+    for name, replicas in (("many", 3), ("few", 1), ("some", 2)):
+        apply(bed.alice, deployment(f"sorted-{name}", replicas=replicas))
+    printed = bed.alice("get", "deploy", "--sort-by=.spec.replicas").splitlines()
+    named = [line.split()[0] for line in printed if line.startswith("sorted-")]
+    assert named == ["sorted-few", "sorted-some", "sorted-many"]
+
+
+def test_a_field_of_the_wrong_type_is_refused_once_and_no_rule_stumbles_over_it(bed: Bed) -> None:
+    counters = {"orders": {"counter": "orders_total"}, "requests": {"counter": "requests_total"}}
+    spec = {"target": {"name": "shop"}, "analysis": counters, "steps": [{"weight": 10}, {"weight": "100%"}]}
+    policy = {"apiVersion": API_VERSION, "kind": "CanaryPolicy", "metadata": {"name": "odd"}, "spec": spec}
+    refusal = bed.alice.refused("apply", "--validate=false", "-f", "-", given=policy)
+    assert "spec.steps[0].weight: Invalid value: 10: must be of type string" in refusal
+    assert "failed rule" not in refusal
