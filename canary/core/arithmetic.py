@@ -26,7 +26,7 @@ _QUESTIONS = {
 
 def explanation(run: StoredRun, metric: str = "") -> list[str]:
     """Return the verdict as arithmetic; `metric` chooses another monitor than the one with the most evidence."""
-    chosen = next((effect for effect in run.measured if effect.name == metric), run.worst)
+    chosen = next((effect for effect in run.measured if effect.name == metric), _telling(run))
     lines = _labelled("Decision", _decision(run))
     if chosen is not None:
         question = _QUESTIONS.get(chosen.name, f"does {chosen.name} per request get worse with {{new}}?")
@@ -39,6 +39,14 @@ def explanation(run: StoredRun, metric: str = "") -> list[str]:
         lines += _labelled("Lost", lost_words(run))
     phi = under(run.raw, "status", "analysis", "phi")
     return lines + (_labelled("Noise", _noise(run, phi)) if isinstance(phi, dict) and phi else [])
+
+
+def _telling(run: StoredRun) -> Measured | None:
+    """Return the monitor with the most evidence; where none speaks against the new version, that of the orders."""
+    worst = run.worst
+    if worst is not None and (worst.state != "clear" or (worst.evidence_log10 or 0.0) > 0.0):
+        return worst
+    return next((effect for effect in run.measured if effect.name == "orders"), worst)
 
 
 def _labelled(label: str, text: str) -> list[str]:

@@ -16,6 +16,8 @@ from canary.core.stored import Measured, StoredRun, under
 from canary.core.wording import duration, seconds_between, share
 
 MAX_ATTEMPTS = 2  # of one version; a third asks for a fix
+LEAST_ORDERS = 3.0  # with fewer expected, none at all would be no sign
+SLOW_PREPARATION_SECONDS = 90.0  # the noise of the serving pods is known sooner
 TELLS_FROM, TELLS_TO = -0.9, 9.0  # an interval from a tenth to ten times says nothing
 HEARTBEAT_STALE_SECONDS = 12.0  # a new leader is there by then
 
@@ -92,6 +94,10 @@ def _exposed(run: StoredRun, scene: Scene) -> Line:
     worst = run.worst
     if worst is not None and worst.state in ("suspect", "crossed"):
         text = f"SUSPECT: {worst.name} {effect_text(worst)} at {share(run.seen_ppm)} on {run.new}"
+        return Line(text, Tone.CARE)
+    expected = run.figure("ordersExpected")
+    if expected is not None and expected < LEAST_ORDERS:
+        text = f"WATCHED: {share(run.seen_ppm)} on {run.new}, too few orders at this weight yet to tell"
         return Line(text, Tone.CARE)
     return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
 
@@ -248,6 +254,9 @@ def next_sentence(run: StoredRun, scene: Scene) -> str:
     if run.phase == Phase.ROLLING_BACK:
         late = run.reason == Reason.ROLLBACK_UNVERIFIED
         return f"`canary abort {run.workload} --now`" if late else "nothing to do: traffic is going back"
+    prepared = seconds_between(run.at("phaseStartedAt"), scene.now) or 0.0
+    if run.phase == Phase.PREPARING and prepared > SLOW_PREPARATION_SECONDS:
+        return f"see to it: nothing begins for {duration(prepared)} now, and the run will give up by itself"
     more = run.figure("moreSeconds")
     soon = f", about {duration(more)} of evidence to go" if more else ""
     return f"nothing to do: it goes on by itself{soon}"

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from canary.api.reasons import Phase, Reason
+from canary.api.reasons import ConditionType, Phase, Reason
 from canary.core import wording
-from canary.core.explain import shown
-from canary.core.stored import Raw, StoredRun, under
+from canary.core.explain import Line, Tone, phase_words, shown
+from canary.core.stored import Raw, StoredRun, entries, under
 from canary.core.wording import moment, plain, seconds_between
 
 IDLE = "Idle"
@@ -96,9 +96,40 @@ def row_of(run: StoredRun, now: datetime) -> Row:
 def _idle_row(policy: Raw, key: tuple[str, str], now: datetime) -> Row:
     age = wording.age(seconds_between(moment(under(policy, "metadata", "creationTimestamp")), now))
     serving = plain(under(policy, "status", "serving", "version"), 24)
-    held_back = under(policy, "status", "refusals")
-    needs = "adoption refused" if isinstance(held_back, list) and held_back else ""
+    needs = _spaced(_stalled(policy)[0])
     return Row(*key, "", IDLE, "0%", "-", "-", "0", "-", age, serving, "", "", needs)
+
+
+def idle_standing(policy: Raw | None) -> Line:
+    """Return the first line for a workload without a run: is it protected at all?"""
+    reason, message = _stalled(policy)
+    if reason:
+        return Line(f"NOT PROTECTED ({_spaced(reason)}): {message}", Tone.CARE)
+    ready, said = _condition(policy, ConditionType.READY)
+    if ready is not None and ready.get("reason") == Reason.OBSERVING:
+        return Line(f"NOT HELD: {said}; a change reaches everybody at once", Tone.CARE)
+    serving = plain(under(policy, "status", "serving", "version"), 24)
+    if ready is None and not serving:
+        return Line("NOT PROTECTED YET: no controller has looked at this policy", Tone.CARE)
+    return Line(f"CUSTOMERS SAFE: {serving or 'the Deployment'} serves 100 %, no change is held", Tone.SAFE)
+
+
+def _stalled(policy: Raw | None) -> tuple[str, str]:
+    """Return why a policy protects nothing, as a word and a sentence; two empty texts where it does."""
+    stalled, message = _condition(policy, ConditionType.STALLED)
+    if stalled is None or stalled.get("status") != "True" or message.startswith("customers safe"):
+        return "", ""
+    return plain(stalled.get("reason"), 40), message
+
+
+def _condition(policy: Raw | None, kind: ConditionType) -> tuple[Raw | None, str]:
+    found = next((each for each in entries(policy, "status", "conditions") if each.get("type") == kind), None)
+    return found, plain(found.get("message"), 400) if found is not None else ""
+
+
+def _spaced(word: str) -> str:
+    """AdoptionRefused -> adoption refused."""
+    return phase_words(word).lower()
 
 
 def _needs(run: StoredRun) -> str:

@@ -17,7 +17,7 @@ from canary.core.wording import duration, plain, seconds_between, share
 
 MAX_COMMAND = 1_500  # characters: a command that does not fit is left out whole, a half one is dangerous
 MAX_ROUTES = 8
-_KUBECTL_KINDS = {"httproutes": "httproute", "grpcroutes": "grpcroute"}
+_KUBECTL_KINDS = {"httproutes": "httproute"}
 _ORIGINS = {"ai": "AI-assisted", "human": "by people, proved"}
 
 
@@ -211,7 +211,7 @@ def _decision(run: StoredRun, telling: Telling) -> Iterator[str]:
     target = f"{run.namespace}/{run.workload}"
     if telling.reason is Reason.APPROVALS_MISSING:
         wanted = f"{run.approvals} of {run.approvals_wanted} approvals"
-        yield f"{wanted}; no author's and no machine's counts"
+        yield f"{wanted}; no machine's counts"
         yield f"do this: canary approve {target} --reason ...      or: canary reject {target} --reason ..."
         return
     goes_on = f"canary resume {target} --reason ..."

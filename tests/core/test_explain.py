@@ -27,11 +27,20 @@ def in_phase(phase, ppm=0, seen=None, **status):
     return StoredRun(run)
 
 
+def with_analysis(run, **analysis):
+    run["status"]["analysis"] |= analysis
+    return run
+
+
 @pytest.mark.parametrize(
     ("run", "words"),
     [
         (StoredRun(a_run()), "CUSTOMERS SAFE: v2.30.4 serves 100 %; v2.31.0 has no traffic yet"),
         (StoredRun(exposed()), "WATCHED: 1 % on v2.31.0, no sign of lost orders"),
+        (
+            StoredRun(with_analysis(exposed(), ordersExpected="0.4")),
+            "WATCHED: 1 % on v2.31.0, too few orders at this weight yet to tell",
+        ),
         (in_phase("Paused"), "CUSTOMERS SAFE, DECISION NEEDED: v2.30.4 serves 100 %"),
         (in_phase("Paused", 0, 10_000), "PAUSED: asked 0 %, 1 % still seen on v2.31.0"),
         (
@@ -91,6 +100,19 @@ def test_a_suspicion_is_named_before_it_is_proved():
     run = exposed()
     run["status"]["analysis"]["effects"][0] |= {"state": "suspect"}
     assert standing(StoredRun(run), SCENE).text == "SUSPECT: orders -100 % [-100,-81] at 1 % on v2.31.0"
+
+
+def test_a_preparation_that_does_not_end_asks_for_somebody():
+    run = in_phase("Preparing", reason="NoDataYet", phaseStartedAt=at(-300))
+    assert next_sentence(run, SCENE).startswith("see to it: nothing begins for")
+    quick = in_phase("Preparing", reason="NoDataYet", phaseStartedAt=at(0))
+    assert next_sentence(quick, SCENE).startswith("nothing to do")
+
+
+def test_where_nothing_speaks_against_the_change_its_orders_are_explained():
+    run = with_analysis(exposed(), worst="errors")
+    run["status"]["analysis"]["effects"][1] |= {"evidenceLog10": "-0.6", "state": "clear"}
+    assert "become orders as often" in "\n".join(explanation(StoredRun(run)))
 
 
 def test_a_few_events_among_none_expected_are_no_effect():

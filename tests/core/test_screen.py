@@ -1,10 +1,11 @@
 """The screen of one run, letter by letter."""
 
+import pytest
 from run_story import NOW, a_run, exposed, rolled_back
 
 from canary.core.arithmetic import explanation, timeline
 from canary.core.explain import Scene, Tone
-from canary.core.overview import COLUMNS, footer, newest, rows
+from canary.core.overview import COLUMNS, footer, idle_standing, newest, rows
 from canary.core.screen import status_lines
 from canary.core.stored import StoredRun
 from canary.core.wording import table
@@ -141,3 +142,43 @@ def test_another_monitor_can_be_asked_about():
 def test_the_timeline_has_a_row_for_each_thing_that_happened():
     rows = timeline(StoredRun(rolled_back()))
     assert [row.split()[2] for row in rows[1:]] == ["Progressing", "RollingBack", "RolledBack"]
+
+
+def policy(serving="v2.30.4", **conditions):
+    said = [
+        {"type": kind, "status": status, "reason": reason, "message": message}
+        for kind, (status, reason, message) in conditions.items()
+    ]
+    return {"status": {"conditions": said, "serving": {"version": serving}}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (policy(Ready=("True", "Idle", "")), "CUSTOMERS SAFE: v2.30.4 serves 100 %, no change is held"),
+        (
+            policy(Stalled=("True", "PolicyInvalid", "spec.steps: 0s is too short")),
+            "NOT PROTECTED (policy invalid): spec.steps: 0s is too short",
+        ),
+        (
+            policy("", Stalled=("True", "WorkloadGone", "there is no Deployment web")),
+            "NOT PROTECTED (workload gone): there is no Deployment web",
+        ),
+        (
+            policy(Ready=("True", "Observing", "mode Observe: nothing is held or touched")),
+            "NOT HELD: mode Observe: nothing is held or touched; a change reaches everybody at once",
+        ),
+        (policy(""), "NOT PROTECTED YET: no controller has looked at this policy"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_a_workload_without_a_run_is_called_safe_only_where_it_is_protected(stored, words):
+    line = idle_standing(stored)
+    assert line.text == words
+    assert (line.tone is Tone.SAFE) == words.startswith("CUSTOMERS SAFE")
+
+
+def test_the_list_names_every_policy_that_protects_nothing():
+    metadata = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"target": {"name": "web"}}}
+    broken = {**metadata, **policy("", Stalled=("True", "WorkloadGone", "there is no Deployment web"))}
+    assert footer(rows([], [broken], NOW)) == "1 needs you: shop/web (workload gone)"
