@@ -42,6 +42,9 @@ class Looked:
     """The side's weight in the stored route; None: not known."""
     past: Past | None = None
     """An answer to `site.question`, while the run is prepared."""
+    unreadable: tuple[str, ...] = ()
+    """Troubles of canary pods whose answer cannot be used. A metric that is not there yet is none of them: some
+    libraries show a counter only after its first event, and no event comes before the first slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +193,11 @@ def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Block 
 
 
 def _without_a_slice(folded: Folded, looked: Looked) -> Finding | Missing:
-    """Without a weight there is nothing to judge; what matters is that counts can be read at all."""
+    """Without a weight there is nothing to judge; what matters is that counts can be read at all, on both sides."""
     if looked.live is None or not looked.live:
         return Missing(MissingReason.NO_PODS, "; ".join(looked.troubles) or "no serving pod was found")
-    if looked.troubles and not folded.pods:
-        return Missing(MissingReason.UNAVAILABLE, "; ".join(looked.troubles)[:400])
+    if looked.unreadable or (looked.troubles and not folded.pods):
+        return Missing(MissingReason.UNAVAILABLE, "; ".join(looked.unreadable or looked.troubles)[:400])
     if folded.baseline.orders is None or folded.baseline.requests is None:
         return Missing(MissingReason.ABSENT, "orders and requests of the serving version are not known yet")
     return Finding(Verdict.CONTINUE, Reason.EVIDENCE_GROWING, "counts can be read; no slice yet")

@@ -32,6 +32,7 @@ from canary.traffic.router import Seen
 
 T = TypeVar("T")
 NOT_JUDGED = frozenset({Phase.HELD, Phase.COMMITTING, Phase.RETURNING})
+MAX_TOLD = 8  # pods whose trouble is told
 NO_SIDE = Side(exists=False)
 HISTORY_SECONDS = 2.0  # for one part of the past; there are fifteen, one a look
 
@@ -162,12 +163,26 @@ def _analysed(
     targets = [*_targets(run, pods.stable, canary=False), *_targets(run, pods.side, canary=True)]
     read = _read(hands, run, targets)
     readings = [_shifted(each, zero.timestamp()) for each in read.values() if isinstance(each, Reading)]
-    missing = [(uid, each) for uid, each in read.items() if isinstance(each, Missing)]
-    names = {target.uid: target.name for target in targets}
-    troubles = [f"{names.get(uid, uid)}: {each.detail or each.reason.value}" for uid, each in missing]
     live = {target.key: target.canary for target in targets}
     past = _past(hands, run, memory, now)
-    return analyse(run, memory, Looked(at, readings, live, tuple(troubles[:8]), route_ppm, past))
+    told, unreadable = _troubles(targets, read)
+    return analyse(run, memory, Looked(at, readings, live, told, route_ppm, past, unreadable))
+
+
+def _troubles(
+    targets: Sequence[PodTarget], read: Mapping[str, Reading | Missing]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what could not be read, and of that what canary pods answered that is no exposition."""
+    told: list[str] = []
+    unreadable: list[str] = []
+    for target in targets:
+        got = read.get(target.uid)
+        if not isinstance(got, Missing):
+            continue
+        told.append(f"{target.name}: {got.detail or got.reason.value}")
+        if target.canary and got.reason is not MissingReason.ABSENT:
+            unreadable.append(told[-1])
+    return tuple(told[:MAX_TOLD]), tuple(unreadable[:MAX_TOLD])
 
 
 def _past(hands: Hands, run: Run, memory: Memory, now: datetime) -> Past | None:
