@@ -224,10 +224,8 @@ def _report(subject: Subject, outcome: Outcome, seconds: float, form: str, termi
         "seconds": round(seconds, 3),
     }
     match form:
-        case "json":
-            terminal.json(document)
-        case "yaml":
-            terminal.yaml(document)
+        case "json" | "yaml":
+            terminal.document(form, document)
         case "name":
             terminal.lines(
                 [f"canaryrequest.canary-controller.io/{outcome.request}"] if outcome.request else []

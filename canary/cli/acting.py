@@ -171,10 +171,8 @@ def _report(asking: Asking, answer: Answer, form: str, terminal: Terminal) -> No
         "message": answer.message,
     }
     match form:
-        case "json":
-            terminal.json(document)
-        case "yaml":
-            terminal.yaml(document)
+        case "json" | "yaml":
+            terminal.document(form, document)
         case "name":
             terminal.lines([f"canaryrequest.canary-controller.io/{answer.request}"])
         case _:

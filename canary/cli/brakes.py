@@ -5,7 +5,6 @@ without a controller and without our CRDs: the coordinates stand in the run's st
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from canary.api.marks import Mark, side_name
@@ -13,12 +12,10 @@ from canary.cli.session import Session
 from canary.core.stored import Raw, StoredRun, entries, under
 from canary.core.wording import plain
 from canary.errors import CanaryError, RefusedError
-from canary.kube.client import Client, Intent
-from canary.kube.resources import HTTPROUTES, Ref, Resource
+from canary.kube.resources import HTTPROUTES
 from canary.traffic.brake import (
     Cut,
     Object,
-    Operation,
     Place,
     Receipt,
     exposes,
@@ -27,9 +24,7 @@ from canary.traffic.brake import (
     places_on,
     stable_of,
 )
-
-GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
-ROUTE_KINDS = {"httproutes": HTTPROUTES, "grpcroutes": GRPCROUTES}
+from canary.traffic.route_hands import ClientHands
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +39,6 @@ class Grip:
     @property
     def routes(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((place.resource, place.name) for place in self.places))
-
-
-class RouteHands:
-    """The brake's two verbs over the command line's client."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def read(self, resource: str, namespace: str, name: str) -> Object | None:
-        return self._client.get(_ref(resource, namespace, name))
-
-    def patch(
-        self, resource: str, namespace: str, name: str, operations: Sequence[Operation]
-    ) -> Object | None:
-        return self._client.json_patch(_ref(resource, namespace, name), operations, intent=Intent.LOWERING)
-
-
-def _ref(resource: str, namespace: str, name: str) -> Ref:
-    kind = ROUTE_KINDS.get(resource)
-    if kind is None:
-        raise RefusedError(
-            f"the brake does not know routes of the kind {plain(resource, 40)!r}", code="CAN-3003"
-        )
-    return kind.at(namespace, name)
 
 
 def grip_of_run(run: StoredRun) -> Grip | None:
@@ -116,14 +87,13 @@ def _unmarked(kind: str, route: Object, cut: Cut) -> tuple[Place, ...]:
 
 
 def _routes(session: Session, namespace: str) -> list[tuple[str, Raw]]:
-    found: list[tuple[str, Raw]] = []
-    for plural, kind in ROUTE_KINDS.items():
-        try:
-            found += [(plural, route) for route in session.client.list(kind, namespace)]
-        except RefusedError:
-            if plural == "httproutes" and session.wire.last_status != 404:
-                raise
-    return found
+    """Return the routes with the word for their kind; none in a cluster without the Gateway API."""
+    try:
+        return [(HTTPROUTES.plural, route) for route in session.client.list(HTTPROUTES, namespace)]
+    except RefusedError:
+        if session.wire.last_status != 404:
+            raise
+        return []
 
 
 def _concerns(route: Raw, workload: str) -> bool:
@@ -135,7 +105,7 @@ def _concerns(route: Raw, workload: str) -> bool:
 
 def exposing(session: Session, grip: Grip) -> list[str]:
     """Return the routes that still give the side any weight."""
-    hands = RouteHands(session.client)
+    hands = ClientHands(session.client)
     exposed: list[str] = []
     for resource, name in grip.routes:
         route = hands.read(resource, grip.namespace, name)
@@ -148,7 +118,7 @@ def pull(session: Session, grip: Grip) -> Receipt:
     """Take the side out of every route, now. Raise with the last resort where the API server does not let us."""
     cut = Cut(grip.namespace, grip.stable, grip.side, f"cli-{time.time_ns()}")
     try:
-        return kill(RouteHands(session.client), cut, grip.places)
+        return kill(ClientHands(session.client), cut, grip.places)
     except CanaryError as error:
         raise RefusedError(
             f"the route could not be written, and {grip.side} may still have traffic: {error}. Last resort, its share "

@@ -57,7 +57,7 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if given.output != "table":
         document = {"schema": schema_name("explain"), "verdict": verdict_document(run)}
         document |= {"timeline": [_entry(entry) for entry in run.timeline], "recomputed": recomputed}
-        (terminal.json if given.output == "json" else terminal.yaml)(document)
+        terminal.document(given.output, document)
     else:
         terminal.lines(explanation(run, given.metric))
         terminal.lines(["", *timeline(run)] if given.timeline else [])

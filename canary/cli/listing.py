@@ -57,10 +57,8 @@ def _rows(session: Session, runs: Sequence[StoredRun], given: Namespace) -> list
 
 def _show(found: Sequence[Row], form: str, terminal: Terminal) -> None:
     match form:
-        case "json":
-            terminal.json(documents.list_document(found))
-        case "yaml":
-            terminal.yaml(documents.list_document(found))
+        case "json" | "yaml":
+            terminal.document(form, documents.list_document(found))
         case "name":
             terminal.lines(documents.names_of([row.run for row in found]))
         case "md":

@@ -3,6 +3,7 @@
 Enters: a target. Leaves: the screen of `core.screen`, or the same facts as JSON, YAML, Markdown or JUnit.
 """
 
+import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
@@ -13,9 +14,9 @@ from canary.cli.live import Picture, follow
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
-from canary.core.explain import Line, Scene, Tone
-from canary.core.overview import newest
-from canary.core.screen import status_lines
+from canary.core.explain import Line, Scene
+from canary.core.overview import idle_standing, newest
+from canary.core.screen import COLUMNS, status_lines
 from canary.core.stored import StoredRun, entries, under
 from canary.core.wording import plain
 
@@ -53,10 +54,8 @@ def scene_of(session: Session, run: StoredRun) -> Scene:
 def _once(session: Session, run: StoredRun, form: str) -> None:
     terminal, scene = session.terminal, scene_of(session, run)
     match form:
-        case "json":
-            terminal.json(documents.status_document(run, scene))
-        case "yaml":
-            terminal.yaml(documents.status_document(run, scene))
+        case "json" | "yaml":
+            terminal.document(form, documents.status_document(run, scene))
         case "name":
             terminal.lines(documents.names_of([run.name]))
         case "md":
@@ -77,26 +76,23 @@ def _conditions(run: StoredRun) -> list[str]:
 
 
 def _idle(found: Found, form: str, terminal: Terminal) -> None:
-    """A workload without a run: say what serves, or why it cannot be protected."""
-    serving = plain(under(found.policy, "status", "serving", "version"), 24) or "the Deployment"
-    refusals = under(found.policy, "status", "refusals")
-    refused = plain(refusals[0]) if isinstance(refusals, list) and refusals else ""
+    """A workload without a run: say what serves, or why nothing is protected."""
+    standing = idle_standing(found.policy)
     document = {
         "schema": documents.schema_name("status"),
         "namespace": found.namespace,
         "workload": found.workload,
         "run": "",
         "phase": "Idle",
-        "standing": f"CUSTOMERS SAFE: {serving} serves 100 %, no change is held",
-        "tone": (Tone.CARE if refused else Tone.SAFE).value,
-        "message": refused,
+        "standing": standing.text,
+        "tone": standing.tone.value,
+        "message": standing.text,
     }
     if form in ("json", "yaml"):
-        (terminal.json if form == "json" else terminal.yaml)(document)
+        terminal.document(form, document)
         return
-    terminal.lines([f"{found.workload}  {found.namespace}", Line(document["standing"], Tone.SAFE)])
-    if refused:
-        terminal.lines([Line(f"not protected: {refused}", Tone.CARE)])
+    wrapped = [Line(part, standing.tone) for part in textwrap.wrap(standing.text, COLUMNS)]
+    terminal.lines([f"{found.workload}  {found.namespace}", *wrapped])
 
 
 def _follow(session: Session, found: Found, first: StoredRun) -> None:

@@ -66,6 +66,10 @@ class Terminal:
         print(self._plain_line(f"{question} [y/N] "), end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
+    def document(self, form: str, value: Mapping[str, Any]) -> None:
+        """Print one object as json or yaml."""
+        (self.json if form == "json" else self.yaml)(value)
+
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object; everything outside ASCII is escaped, so nothing in it can steer a terminal."""
         print(json.dumps(value, indent=2, ensure_ascii=True), file=self.out, flush=True)

@@ -12,7 +12,7 @@ from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
 from canary.core.stored import Raw, under
-from canary.core.wording import plain
+from canary.core.wording import duration, plain
 from canary.errors import CanaryError
 from canary.kube.resources import DEPLOYMENTS
 from canary.kube.transport import JSON
@@ -29,15 +29,15 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
-    cluster, controller = (None, None) if given.client else _of_cluster(given, terminal)
+    cluster, controller, heard = (None, None, "") if given.client else _of_cluster(given, terminal)
     if given.output != "table":
         document = {"schema": schema_name("version"), "client": __version__}
         document |= {"controller": controller, "cluster": cluster}
-        (terminal.json if given.output == "json" else terminal.yaml)(document)
+        terminal.document(given.output, document)
         return Exit.DONE
     terminal.lines([f"canary      {__version__}"])
     if not given.client:
-        terminal.lines([f"controller  {controller or ABSENT}", f"cluster     {cluster or ABSENT}"])
+        terminal.lines([f"controller  {controller or heard or ABSENT}", f"cluster     {cluster or ABSENT}"])
         if controller and too_far_apart(__version__, controller):
             terminal.note(
                 f"canary {__version__} and controller {controller} are more than one minor version apart"
@@ -45,16 +45,18 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     return Exit.DONE
 
 
-def _of_cluster(given: Namespace, terminal: Terminal) -> tuple[str | None, str | None]:
-    """Return the versions of the cluster and of its controller; what cannot be read is said and left out."""
+def _of_cluster(given: Namespace, terminal: Terminal) -> tuple[str | None, str | None, str]:
+    """Return the versions of cluster and controller, and a sign of life; what cannot be read is said and left out."""
     try:
         session = Session(access_of(given), terminal)
         answer = session.wire.request("GET", "/version", query={}, body=None, content_type=JSON)
         deployment = session.client.get(DEPLOYMENTS.at(session.controller_namespace, CONTROLLER))
     except CanaryError as error:
         terminal.note(str(error))
-        return None, None
-    return plain(answer.body.get("gitVersion"), 40) or None, _labelled(deployment) or None
+        return None, None, ""
+    beat = session.heartbeat_seconds()
+    heard = "" if beat is None else f"version not told, last heard of {duration(beat)} ago"
+    return plain(answer.body.get("gitVersion"), 40) or None, _labelled(deployment) or None, heard
 
 
 def _labelled(deployment: Raw | None) -> str:

@@ -202,4 +202,4 @@ def _report(found: Found, ended: Exit, run: StoredRun | None, form: str, termina
         "meaning": MEANINGS[ended],
         "verdict": verdict_document(run) if run is not None else None,
     }
-    (terminal.json if form == "json" else terminal.yaml)(document)
+    terminal.document(form, document)

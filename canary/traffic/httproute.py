@@ -1,4 +1,4 @@
-"""The Gateway API router: one adapter for HTTPRoute and GRPCRoute, and so for every gateway that implements them.
+"""The Gateway API router: one adapter for HTTPRoute, and so for every gateway that implements it.
 
 The operator hands in a `Target` and what it saw; routes are read, and changed by the patches of `rules.py`. A raise
 goes from route to route and stops at the first conflict, so exposure is the highest of them and the next look goes on.
@@ -11,37 +11,35 @@ from typing import Any
 from canary.api.run import Coordinate
 from canary.errors import ConflictError, RefusedError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import HTTPROUTES, Resource
+from canary.kube.resources import HTTPROUTES
 from canary.traffic import brake, rules
 from canary.traffic.adoption import plan_routes
 from canary.traffic.brake import Object, Operation, Receipt, Written
+from canary.traffic.route_hands import ClientHands, route_ref
 from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Wanted, WayBack
 from canary.traffic.sight import acceptance_of, drift_of, name_of, names, see, shares_of
 
-GRPCROUTES = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
-ROUTE_RESOURCES = {resource.plural: resource for resource in (HTTPROUTES, GRPCROUTES)}
 RELEASE_ATTEMPTS = 5  # to give up ownership, while others write the same route
 
 
 class HTTPRouteRouter:
     """Splits traffic by the weights of backend references."""
 
-    def __init__(self, client: Client, resource: Resource = HTTPROUTES) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._resource = resource
 
     def plan(self, target: Target) -> Plan:
-        everywhere = self._client.list(self._resource)
+        everywhere = self._client.list(HTTPROUTES)
         own = [route for route in everywhere if route["metadata"].get("namespace") == target.namespace]
         foreign = [route for route in everywhere if route["metadata"].get("namespace") != target.namespace]
         return plan_routes(target, own, foreign)
 
     def read(self, target: Target) -> Seen:
-        return self.see(target, self._client.list(self._resource, target.namespace))
+        return self.see(target, self._client.list(HTTPROUTES, target.namespace))
 
     def see(self, target: Target, routes: Sequence[dict[str, Any]]) -> Seen:
         """Return what given routes of the namespace say, for example a cache's."""
-        return see(target, self._resource.plural, routes)
+        return see(target, HTTPROUTES.plural, routes)
 
     def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
         if isinstance(wanted, Detached):
@@ -56,7 +54,7 @@ class HTTPRouteRouter:
 
     def verify(self, target: Target, receipt: Receipt) -> Outcome:
         stored = [
-            self._client.get(ROUTE_RESOURCES[each.resource].at(target.namespace, each.name))
+            self._client.get(route_ref(each.resource, target.namespace, each.name))
             for each in receipt.written
         ]
         routes = [route for route in stored if route is not None]
@@ -93,7 +91,7 @@ class HTTPRouteRouter:
 
     def _give_up_ownership(self, namespace: str, name: str) -> None:
         """Remove our entries from the route's managed fields: whoever applies the route from git owns it again."""
-        ref = self._resource.at(namespace, name)
+        ref = HTTPROUTES.at(namespace, name)
         for _ in range(RELEASE_ATTEMPTS):
             route = self._client.get(ref)
             operations = rules.ownership_operations(route) if route is not None else []
@@ -106,39 +104,22 @@ class HTTPRouteRouter:
             return
 
     def _patch(self, route: Object, operations: Sequence[Operation], intent: Intent) -> Written:
-        ref = self._resource.at(route["metadata"]["namespace"], name_of(route))
+        ref = HTTPROUTES.at(route["metadata"]["namespace"], name_of(route))
         stored = self._client.json_patch(ref, operations, intent=intent)
         if stored is None:
             raise ConflictError(f"{ref} is gone")
-        return brake.written_of(self._resource.plural, stored)
+        return brake.written_of(HTTPROUTES.plural, stored)
 
 
 def _differs(route: Object, target: Target, receipt: Receipt) -> bool:
     return any(share != receipt.weight_ppm for share in shares_of(route, target, target.side_service))
 
 
-class ClientHands:
-    """The brake's two verbs by way of the API client, as lowering writes: no lease is asked for."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def read(self, resource: str, namespace: str, name: str) -> Object | None:
-        return self._client.get(ROUTE_RESOURCES[resource].at(namespace, name))
-
-    def patch(
-        self, resource: str, namespace: str, name: str, operations: Sequence[Operation]
-    ) -> Object | None:
-        ref = ROUTE_RESOURCES[resource].at(namespace, name)
-        return self._client.json_patch(ref, operations, intent=Intent.LOWERING)
-
-
 class RouteBrake:
     """The brake for Gateway API routes."""
 
-    def __init__(self, client: Client, resource: Resource = HTTPROUTES) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._resource = resource
         self._hands = ClientHands(client)
 
     def kill(self, target: Target, coordinates: Sequence[Coordinate], epoch: str) -> Receipt:
@@ -152,7 +133,7 @@ class RouteBrake:
         ]
         done = brake.kill(self._hands, cut, places)
         handled = {each.name for each in done.written}
-        routes = self._client.list(self._resource, target.namespace)
+        routes = self._client.list(HTTPROUTES, target.namespace)
         others = [route for route in routes if names(route, target) and name_of(route) not in handled]
-        swept = brake.sweep(self._hands, cut, self._resource.plural, others)
+        swept = brake.sweep(self._hands, cut, HTTPROUTES.plural, others)
         return Receipt(0, (*done.written, *swept.written), (*done.gone, *swept.gone))

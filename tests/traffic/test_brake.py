@@ -17,7 +17,8 @@ from canary.lab.clock import SimClock
 from canary.lab.router_contract import Bed
 from canary.lab.store import Store
 from canary.traffic.brake import ATTEMPTS, Cut, Place, kill, places_on
-from canary.traffic.httproute import ClientHands, HTTPRouteRouter, RouteBrake
+from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+from canary.traffic.route_hands import ClientHands
 
 CUT = Cut("shop", "checkout", "checkout-canary", "epoch-1")
 

@@ -1,0 +1,37 @@
+"""The brake's two verbs by way of the API client, for the controller and for `canary abort --now` alike.
+
+Enter: the plural of a route's kind, a namespace and a name, as coordinates keep them. Every patch is a lowering write,
+so no lease is asked for. Imports no pydantic, so that the command line stays quick.
+"""
+
+from collections.abc import Sequence
+
+from canary.errors import RefusedError
+from canary.kube.client import Client, Intent
+from canary.kube.resources import HTTPROUTES, Ref
+from canary.traffic.brake import Object, Operation
+
+ROUTE_RESOURCES = {HTTPROUTES.plural: HTTPROUTES}  # by the word that coordinates keep
+
+
+class ClientHands:
+    """Reads and lowers routes. Raises RefusedError for a kind of route that is not known here."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def read(self, resource: str, namespace: str, name: str) -> Object | None:
+        return self._client.get(route_ref(resource, namespace, name))
+
+    def patch(
+        self, resource: str, namespace: str, name: str, operations: Sequence[Operation]
+    ) -> Object | None:
+        ref = route_ref(resource, namespace, name)
+        return self._client.json_patch(ref, operations, intent=Intent.LOWERING)
+
+
+def route_ref(resource: str, namespace: str, name: str) -> Ref:
+    """Return the reference of a route by the plural of its kind."""
+    if resource not in ROUTE_RESOURCES:
+        raise RefusedError(f"the brake does not know routes of the kind {resource[:40]!r}", code="CAN-3003")
+    return ROUTE_RESOURCES[resource].at(namespace, name)
