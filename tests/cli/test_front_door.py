@@ -107,6 +107,12 @@ def test_version_tells_the_cluster(cli: Bed):
     assert said.out.splitlines()[2].startswith("cluster     v1.")
 
 
+def test_a_controller_that_runs_outside_of_the_cluster_is_known_by_its_heartbeat(cli: Bed):
+    cli.heartbeat(200)
+    line = cli.canary("version").out.splitlines()[1]
+    assert line == "controller  version not told, last heard of 3 min ago"
+
+
 def test_crds_come_as_yaml_that_a_server_accepts(capsys):
     import yaml
 

@@ -10,6 +10,8 @@ from cli_bed import Bed
 from run_story import a_run, exposed, rolled_back
 
 from canary.cli.schemas import SCHEMAS
+from canary.kube.client import Intent
+from canary.kube.resources import CANARYPOLICIES
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -96,6 +98,19 @@ def test_a_workload_without_a_run_says_what_serves(cli: Bed):
     cli.put_policy()
     assert "CUSTOMERS SAFE: v2.30.4 serves 100 %, no change is held" in cli.canary("status", "checkout").out
     assert document(cli, "status", "status", "checkout")["phase"] == "Idle"
+
+
+def test_a_workload_that_nothing_protects_is_not_called_safe(cli: Bed):
+    cli.put_policy()
+    refused = {"type": "Stalled", "status": "True", "reason": "AdoptionRefused", "message": "no Service"}
+    ready = {"type": "Ready", "status": "False", "reason": "AdoptionRefused", "message": "no Service"}
+    conditions = [{**each, "lastTransitionTime": "2026-03-05T03:12:00Z"} for each in (ready, refused)]
+    ref = CANARYPOLICIES.at("shop", "checkout")
+    patch = {"status": {"conditions": conditions}}
+    cli.controller.merge_patch(ref, patch, intent=Intent.NEUTRAL, subresource="status")
+    assert cli.canary("status").out.splitlines()[1] == "NOT PROTECTED (adoption refused): no Service"
+    assert document(cli, "status", "status", "checkout")["tone"] == "care"
+    assert "1 needs you: shop/checkout (adoption refused)" in cli.canary("list").out
 
 
 def test_a_dead_controller_is_noticed_by_its_heartbeat(cli: Bed):
