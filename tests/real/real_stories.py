@@ -25,12 +25,12 @@ import yaml
 
 from canary.api.reasons import Phase
 from canary.core.decision import Run
-from canary.kube.resources import CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, EVENTS
+from canary.kube.resources import CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, EVENTS, LEASES
 from canary.lab import manifests
 from canary.lab.history import Event
 from canary.lab.receiver import Received
 from canary.lab.shop import Truth
-from canary.lab.stage import Stage, StageSetting
+from canary.lab.stage import SYSTEM, Stage, StageSetting
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM_SECONDS = 30.0
@@ -222,6 +222,7 @@ def collapse(seed: int) -> Notes:
             play.said[path] = fetch(f"{play.telemetry()}/{path}")
         code = stage.stop_controller()
         play.said["SIGTERM"] = Done(-1 if code is None else code, play.log(), "")
+        play.keep("leases", stage.admin.list(LEASES, SYSTEM))
         return play.notes()
 
 

@@ -23,6 +23,7 @@ from canary.api.reasons import Phase
 from canary.core.decision import Run
 from canary.operator.telemetry import Result
 
+pytest_plugins = ["real_fixtures"]
 POISONS: dict[str, tuple[Answer, str]] = {
     "garbage": (with_garbage, "not the Prometheus text format"),
     "gigantic": (with_far_too_much, "the body is larger than"),
@@ -34,7 +35,7 @@ MOST_ORDERS_LOST = 75  # 15 s of the slice; undisturbed it is about a third
 
 
 @pytest.fixture(scope="module")
-def town() -> Iterator[Town]:
+def town(meanwhile: None) -> Iterator[Town]:
     """A town in which most shops have bad pods, from the start or from the first slice on."""
     shops = {f"poisoned-{name}": Shop(answer) for name, (answer, _) in POISONS.items()}
     shops |= {f"blinded-{name}": Shop(honestly, answer) for name, (answer, _) in POISONS.items()}

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,17 +9,12 @@ from conftest import require_program
 from real_stories import STORIES, Notes, Playbill
 
 from canary.api.reasons import Phase
+from canary.kube.lease import ELECTION_LEASE
 
+pytest_plugins = ["real_fixtures"]
 KILLED = [name for name in STORIES if name.startswith("killed")]
 ABORTED = [name for name in STORIES if name.startswith("aborted")]
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def playbill() -> Iterator[Playbill]:
-    playbill = Playbill()
-    yield playbill
-    playbill.close()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +124,11 @@ def series(text: str, name: str, label: str) -> float | None:
 def test_a_controller_that_is_asked_to_end_ends_in_order(collapse: Notes) -> None:
     assert collapse.said["SIGTERM"].code == 0
     assert "Traceback" not in collapse.log
+
+
+def test_a_controller_that_ends_in_order_leaves_the_lease_to_the_next_one(collapse: Notes) -> None:
+    holders = {each["metadata"]["name"]: each["spec"]["holderIdentity"] for each in collapse.stored["leases"]}
+    assert holders[ELECTION_LEASE] == ""
 
 
 def test_an_undisturbed_story_logs_no_defect(collapse: Notes) -> None:
