@@ -53,11 +53,11 @@ def run(shop: Shop, settings: Settings, seconds: float, rng: Random) -> Outcome:
     looks = round(seconds / dt)
     t = 0.0
     for _ in range(looks):
-        demand = shop.rate * dt * _day(t) * exp(noise)
+        demand = shop.rate * dt * day(t) * exp(noise)
         noise = keep * noise + sqrt(1.0 - keep * keep) * rng.gauss(0.0, NOISE_SD)
         t += dt
         broken = t > shop.fault_at
-        sample = _look(shop, (t, weight, demand, broken), rng)
+        sample = look(shop, (t, weight, demand, broken), rng)
         lost += demand * weight / PPM * (1.0 - shop.order_ratio * shop.traffic_ratio) if broken else 0.0
         state = update(settings, state, sample)
         judgement = judge(settings, state, next_weight(settings, weight))
@@ -69,11 +69,11 @@ def run(shop: Shop, settings: Settings, seconds: float, rng: Random) -> Outcome:
     return Outcome(judgement, t, lost, weight, held)
 
 
-def _day(t: float) -> float:
+def day(t: float) -> float:
     return (1.0 + 0.3 * sin(2.0 * pi * (t / 86_400.0 + 0.2))) / (1.0 + 0.3 * sin(0.4 * pi))
 
 
-def _look(shop: Shop, now: tuple[float, int, float, bool], rng: Random) -> Sample:
+def look(shop: Shop, now: tuple[float, int, float, bool], rng: Random) -> Sample:
     t, weight, demand, broken = now
     share = weight / PPM
     traffic = shop.traffic_ratio if broken else 1.0
@@ -81,7 +81,7 @@ def _look(shop: Shop, now: tuple[float, int, float, bool], rng: Random) -> Sampl
     errors = ERROR_RATE + (shop.error_rate if broken else 0.0)
     canary = _arm(rng, demand * share * traffic, ratio, errors)
     baseline = _arm(rng, demand * (1.0 - share), 1.0, ERROR_RATE)
-    expected = shop.rate * shop.look_seconds * _day(t)
+    expected = shop.rate * shop.look_seconds * day(t)
     return Sample(
         t, weight, canary, baseline, SiteCounts(canary.orders + baseline.orders, expected, expected)
     )
