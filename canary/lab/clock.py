@@ -104,14 +104,3 @@ class SimClock:
 
     def run_for(self, seconds: float) -> None:
         self.run_until(self._elapsed + seconds)
-
-    def run_while(self, unfinished: Callable[[], bool], limit_seconds: float) -> bool:
-        """Run timers as long as `unfinished()`, at most to the limit; tell whether it finished."""
-        end = self._elapsed + limit_seconds
-        while unfinished():
-            due = self.next_due()
-            if due is None or due > end:
-                self._elapsed = max(self._elapsed, end)
-                return not unfinished()
-            self.step()
-        return True

@@ -80,6 +80,7 @@ def _staged(options: DemoOptions, show: Show) -> Measured:
         show.say("                    canary status -w     canary abort")
         if options.story is Story.DECEMBER:
             return _december(options, show, stage)
+        _say_if_smaller(options, show, stage)
         show.say(
             f"an AI-assisted change arrives: {manifests.OLD} -> {manifests.NEW}. It is held, and watched first"
         )

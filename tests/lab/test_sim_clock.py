@@ -48,12 +48,3 @@ def test_a_jump_of_the_wall_clock_moves_no_interval() -> None:
     clock.jump_wall(-3600)
     assert clock.monotonic() == 60
     assert clock.now() == EPOCH + timedelta(seconds=60 - 3600)
-
-
-def test_waiting_for_a_fact_ends_when_it_holds_or_at_the_limit() -> None:
-    clock, done = SimClock(), list[int]()
-    clock.call_later(4.0, lambda: done.append(1))
-    assert clock.run_while(lambda: not done, 10.0)
-    assert clock.monotonic() == 4.0
-    assert not clock.run_while(lambda: True, 10.0)
-    assert clock.monotonic() == 14.0
