@@ -21,7 +21,7 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 	@canary demo $(ARGS)
 
 test: .venv/test.stamp ## every test that needs Python alone
-	@python -m pytest $(addprefix --ignore=,$(SLOW)) $(ARGS)
+	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile $(ARGS)
 
 lint: .venv/dev.stamp ## style (ruff) and types (pyright, strict)
 	@ruff check canary tests && ruff format --check canary tests && pyright
