@@ -62,8 +62,8 @@ class InvalidObject(RefusedError):
 
     def __init__(self, kind: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
-        super().__init__(f"this {kind} is not valid:\n{lines}", code=CODE)
+        said = "; ".join(str(problem) for problem in self.problems)
+        super().__init__(f"this {kind} is not valid: {said}", code=CODE)
 
 
 def parse_policy(raw: object, reading: Reading = Reading.STRICT) -> CanaryPolicySpec:

@@ -155,7 +155,8 @@ def _unanswered(session: Session, asking: Asking, name: str) -> UnavailableError
     heartbeat = session.heartbeat_seconds()
     stands = f"The request {name} stands and is answered as soon as one is back"
     if heartbeat is not None and heartbeat > HEARTBEAT_STALE_SECONDS:
-        return UnavailableError(f"no controller for {duration(heartbeat)}. {stands}", code="CAN-3001")
+        way = f". `canary abort {asking.run.workload} --now` works without it" if asking.run.exposed else ""
+        return UnavailableError(f"no controller for {duration(heartbeat)}. {stands}{way}", code="CAN-3001")
     text = f"no controller answered in time. {stands}. Check: `canary status {asking.run.workload}`"
     return UnavailableError(text, code="CAN-3002")
 

@@ -114,6 +114,13 @@ def exposing(session: Session, grip: Grip) -> list[str]:
     return exposed
 
 
+def taken_out(session: Session, grip: Grip) -> bool:
+    """Tell whether every route is there and gives the side nothing; a route that is gone says nothing."""
+    hands = ClientHands(session.client)
+    found = [hands.read(resource, grip.namespace, name) for resource, name in grip.routes]
+    return bool(found) and all(route is not None and not exposes(route, grip.side) for route in found)
+
+
 def pull(session: Session, grip: Grip) -> Receipt:
     """Take the side out of every route, now. Raise with the last resort where the API server does not let us."""
     cut = Cut(grip.namespace, grip.stable, grip.side, f"cli-{time.time_ns()}")

@@ -42,10 +42,12 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
 
     policy = parse_policy(read_manifest(given.policy, "CanaryPolicy"))
     if given.samples == "-":
-        return _judge(policy, sys.stdin, terminal)
+        return _judge(policy, sys.stdin or (), terminal)
     try:
         with Path(given.samples).open(encoding="utf-8") as lines:
             return _judge(policy, lines, terminal)
+    except BrokenPipeError:  # of the reader of the verdicts, who has read enough
+        raise
     except OSError as error:
         raise RefusedError(f"cannot read {given.samples}: {error.strerror}", code="CAN-2005") from error
 
@@ -57,6 +59,8 @@ def _judge(policy: "CanaryPolicySpec", lines: Iterable[str], terminal: Terminal)
 
     rest = iter(lines)
     first = next((line for line in rest if line.strip()), "")
+    if not first:
+        raise RefusedError("there is no sample; give JSON lines in a file or on stdin", code="CAN-2005")
     # The monitors are fixed when a run starts: the site's is one of them only where there are forecasts.
     settings = settings_of(
         policy, policy.resolved_steps(Origin.UNKNOWN), site=Floors() if '"site"' in first else None

@@ -14,7 +14,7 @@ from canary.cli.exits import Exit
 from canary.cli.live import Picture, follow
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned, markdown
-from canary.core.explain import Line
+from canary.core.explain import Line, Scene
 from canary.core.overview import COLUMNS, IDLE, WIDE_COLUMNS, Row, footer, newest, rows
 from canary.core.stored import StoredRun
 
@@ -51,7 +51,9 @@ def _rows(session: Session, runs: Sequence[StoredRun], given: Namespace) -> list
     namespace = None if given.all_namespaces else session.namespace
     policies = [] if given.watch else session.policies(namespace)
     chosen = list(runs) if given.history else newest(runs)
-    found = rows(chosen, policies, session.now())
+    exposed = any(run.exposed and not run.final for run in chosen)
+    scene = Scene(session.now(), heartbeat_seconds=session.heartbeat_seconds() if exposed else None)
+    found = rows(chosen, policies, scene)
     return [row for row in found if given.phase in (None, row.phase) and given.origin in (None, row.origin)]
 
 

@@ -6,6 +6,7 @@ Enters: a target. Leaves: the screen of `core.screen`, or the same facts as JSON
 import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from canary.cli import documents
 from canary.cli.arguments import access_of, add_access, add_output, add_target
@@ -19,6 +20,7 @@ from canary.core.overview import idle_standing, newest
 from canary.core.screen import COLUMNS, status_lines
 from canary.core.stored import StoredRun, entries, under
 from canary.core.wording import plain
+from canary.errors import CanaryError
 
 FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")
 
@@ -48,7 +50,19 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
 def scene_of(session: Session, run: StoredRun) -> Scene:
     """Return the scene; the heartbeat is asked for only where somebody might be in danger."""
     heartbeat = session.heartbeat_seconds() if run.exposed and not run.final else None
-    return Scene(session.now(), session.cluster, heartbeat)
+    scene = Scene(session.now(), session.cluster, heartbeat)
+    return replace(scene, taken_out=_taken_out(session, run)) if scene.nobody_judges else scene
+
+
+def _taken_out(session: Session, run: StoredRun) -> bool:
+    """Look at the routes themselves: without a controller the record says nothing of an abort by hand."""
+    from canary.cli.brakes import grip_of_run, taken_out
+
+    grip = grip_of_run(run)
+    try:
+        return grip is not None and taken_out(session, grip)
+    except CanaryError:
+        return False
 
 
 def _once(session: Session, run: StoredRun, form: str) -> None:

@@ -147,14 +147,9 @@ def outcome_of(run: StoredRun, waiting: Waiting) -> Exit | None:
         return Exit.DONE
     if waiting.until == "verdict" and (run.begun >= 2 or run.phase in PASSED):
         return Exit.DONE
-    if waiting.fail_on_hold and needs_person(run):
+    if waiting.fail_on_hold and run.awaits_person:
         return Exit.BLIND if run.reason == Reason.BLIND else Exit.NEEDS_HUMAN
     return None
-
-
-def needs_person(run: StoredRun) -> bool:
-    """Tell whether the run stands still until a person acts."""
-    return run.phase == Phase.PAUSED or bool(run.held_by) or run.reason == Reason.APPROVALS_MISSING
 
 
 def _serving(found: Found, waiting: Waiting) -> Exit | None:

@@ -44,6 +44,8 @@ class Scene:
     now: datetime
     cluster: str = ""
     heartbeat_seconds: float | None = None
+    taken_out: bool = False
+    """The routes were looked at, and give the new version nothing, whatever the record says."""
 
     @property
     def nobody_judges(self) -> bool:
@@ -64,6 +66,9 @@ class NextAction:
 
 def standing(run: StoredRun, scene: Scene) -> Line:
     """Return the first line: are customers safe, must somebody act."""
+    if scene.nobody_judges and scene.taken_out and not run.final:
+        text = f"CUSTOMERS SAFE: the route gives {run.new} nothing; no controller for"
+        return Line(f"{text} {duration(scene.heartbeat_seconds)}, the record is old", Tone.CARE)
     if scene.nobody_judges and run.exposed and not run.final:
         text = f"NOBODY JUDGES: no controller for {duration(scene.heartbeat_seconds)}, "
         text += f"{share(run.seen_ppm)} on {run.new}"
@@ -98,6 +103,9 @@ def _exposed(run: StoredRun, scene: Scene) -> Line:
     expected = run.figure("ordersExpected")
     if expected is not None and expected < LEAST_ORDERS:
         text = f"WATCHED: {share(run.seen_ppm)} on {run.new}, too few orders at this weight yet to tell"
+        return Line(text, Tone.CARE)
+    if run.awaits_person:
+        text = f"WATCHED, DECISION NEEDED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders"
         return Line(text, Tone.CARE)
     return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
 
@@ -239,6 +247,8 @@ def lost_words(run: StoredRun) -> str:
 
 def next_sentence(run: StoredRun, scene: Scene) -> str:
     """Say what somebody should do, or that nobody has to."""
+    if scene.nobody_judges and scene.taken_out:
+        return "see why no controller runs; a request that was made stands until one is back"
     if scene.nobody_judges and run.exposed:
         return f"`canary abort {run.workload} --now` takes the traffic back without the controller"
     if run.final:
@@ -249,6 +259,8 @@ def next_sentence(run: StoredRun, scene: Scene) -> str:
         return f"`canary approve {run.workload} --reason ...`: {run.message}"
     if run.held_by:
         return f"held by {run.held_by}: `canary resume {run.workload} --reason ...`, or abort"
+    if run.reason == Reason.HOLD_STARTED:
+        return f"`canary promote {run.workload} --reason ...`, or abort: {run.message}"
     if run.phase == Phase.DRAINING:
         return "look at what all versions share; the new one is not the proved cause"
     if run.phase == Phase.ROLLING_BACK:

@@ -10,11 +10,12 @@ from datetime import datetime
 
 from canary.api.reasons import ConditionType, Phase, Reason
 from canary.core import wording
-from canary.core.explain import Line, Tone, phase_words, shown
+from canary.core.explain import Line, Scene, Tone, phase_words, shown
 from canary.core.stored import Raw, StoredRun, entries, under
 from canary.core.wording import moment, plain, seconds_between
 
 IDLE = "Idle"
+NOBODY_JUDGES = "no controller judges it: `canary abort --now`"
 COLUMNS = ("NAMESPACE", "WORKLOAD", "PHASE", "SLICE", "STEP", "VERDICT", "LOST", "ORIGIN", "AGE")
 WIDE_COLUMNS = (*COLUMNS, "SERVING", "EVIDENCE", "ACTOR")
 
@@ -62,9 +63,10 @@ def _rank(run: StoredRun) -> tuple[bool, str, str]:
     return not run.final, created.isoformat() if created else "", run.name
 
 
-def rows(runs: Sequence[StoredRun], policies: Iterable[Raw], now: datetime) -> list[Row]:
+def rows(runs: Sequence[StoredRun], policies: Iterable[Raw], scene: Scene) -> list[Row]:
     """Return a row a run, and one for each policy whose target has had no run yet."""
-    found = [row_of(run, now) for run in runs]
+    now = scene.now
+    found = [row_of(run, scene) for run in runs]
     busy = {(run.namespace, run.workload) for run in runs}
     for policy in policies:
         key = plain(under(policy, "metadata", "namespace")), plain(under(policy, "spec", "target", "name"))
@@ -73,8 +75,8 @@ def rows(runs: Sequence[StoredRun], policies: Iterable[Raw], now: datetime) -> l
     return sorted(found, key=lambda row: (row.namespace, row.workload))
 
 
-def row_of(run: StoredRun, now: datetime) -> Row:
-    words = shown(run, now)
+def row_of(run: StoredRun, scene: Scene) -> Row:
+    words, now = shown(run, scene.now), scene.now
     return Row(
         namespace=run.namespace,
         workload=run.workload,
@@ -89,7 +91,7 @@ def row_of(run: StoredRun, now: datetime) -> Row:
         serving=run.new if run.phase == Phase.PROMOTED else run.old,
         evidence=words["evidence"],
         actor=run.text("status", "actor", longest=24),
-        needs=_needs(run),
+        needs=NOBODY_JUDGES if scene.nobody_judges and run.exposed and not run.final else _needs(run),
     )
 
 
@@ -141,7 +143,9 @@ def _needs(run: StoredRun) -> str:
         return "cause open"
     if run.phase == Phase.ROLLING_BACK and run.reason == Reason.ROLLBACK_UNVERIFIED:
         return "rollback not verified"
-    return f"held by {run.held_by}" if run.held_by and not run.final else ""
+    if run.held_by and not run.final:
+        return f"held by {run.held_by}"
+    return "promote or abort" if run.awaits_person else ""
 
 
 def footer(found: Sequence[Row]) -> str:

@@ -151,6 +151,12 @@ class StoredRun:
         return self.text("status", "heldBy", longest=64)
 
     @property
+    def awaits_person(self) -> bool:
+        """Tell whether the run stands still until a person acts."""
+        waits = self.reason in (Reason.APPROVALS_MISSING, Reason.HOLD_STARTED)
+        return not self.final and (waits or bool(self.held_by) or self.phase == Phase.PAUSED)
+
+    @property
     def asked_ppm(self) -> int:
         return whole(under(self.raw, "status", "traffic", "weightPpm"))
 

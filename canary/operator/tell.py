@@ -84,6 +84,7 @@ def news(before: Run, after: Run) -> list[TimelineEntry]:
 _ENTERED = {
     Phase.ROLLING_BACK: (Reason.ROLLBACK_STARTED, "taking all traffic back"),
     Phase.ROLLED_BACK: (Reason.ROLLED_BACK, "all traffic is back"),
+    Phase.ABORTED: (Reason.ABORTED, "all traffic is back"),
     Phase.DRAINING: (Reason.DRAINING, "the new version is drained"),
 }
 

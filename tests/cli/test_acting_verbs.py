@@ -112,6 +112,7 @@ def test_an_unanswered_request_stands_and_the_dead_controller_is_named(cli: Bed)
     said = cli.canary("promote", "checkout", "--reason", REASON, "--yes", "--timeout", "200ms")
     assert said.code == 1
     assert "CAN-3001 no controller for 60 s" in said.err
+    assert "`canary abort checkout --now` works without it" in said.err
     assert len(cli.requests()) == 1
 
 

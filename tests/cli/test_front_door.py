@@ -1,6 +1,7 @@
 """The front door: help at once, every verb with its flags, the terminal's rules, and live views in a real terminal."""
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from cli_bed import Bed, Said
-from run_story import exposed, rolled_back
+from run_story import POLICY_SPEC, exposed, rolled_back
 
 from canary import __version__
+from canary.api.reasons import API_VERSION
 from canary.cli import reference
 from canary.cli.exits import Exit, exit_of_error
 from canary.cli.main import GROUPS, VERBS, load, main, parser_of, usage
@@ -119,6 +121,23 @@ def test_crds_come_as_yaml_that_a_server_accepts(capsys):
     assert main(["crd"]) == 0
     kinds = [crd["spec"]["names"]["kind"] for crd in yaml.safe_load_all(capsys.readouterr().out)]
     assert kinds == ["CanaryPolicy", "CanaryRun", "CanaryRequest", "SafetyPolicy"]
+
+
+def test_a_reader_of_verdicts_may_have_read_enough(tmp_path):
+    policy, samples = tmp_path / "policy.yaml", tmp_path / "samples.jsonl"
+    spec = {"target": {"name": "checkout"}, "analysis": POLICY_SPEC["analysis"]}
+    policy.write_text(
+        json.dumps(
+            {"apiVersion": API_VERSION, "kind": "CanaryPolicy", "metadata": {"name": "x"}, "spec": spec}
+        )
+    )
+    samples.write_text('{"t": 1, "weight_ppm": 10000, "canary": {}, "baseline": {}}\n')
+    program = f"{sys.executable} -c {ENTRY + 'sys.exit(code)'!r}"
+    command = f"(sleep 0.2; {program} judge {policy} {samples}; echo $? >&2) | true"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+    assert done.stderr == "0\n"
 
 
 def test_a_reader_that_has_read_enough_is_no_error():

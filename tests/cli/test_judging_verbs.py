@@ -66,6 +66,13 @@ def test_stdin_is_read_where_no_file_is_named(policy, capsys, monkeypatch):
     assert [entry["verdict"] for entry in told(capsys, policy)][-1] != "RollBack"
 
 
+def test_no_sample_at_all_is_no_verdict(policy, capsys, monkeypatch):
+    for closed_or_empty in (None, io.StringIO("")):
+        monkeypatch.setattr("sys.stdin", closed_or_empty)
+        assert main(["judge", str(policy)]) == 2
+        assert "CAN-2005 there is no sample" in capsys.readouterr().err
+
+
 def test_a_bad_line_is_named_with_its_number(policy, tmp_path, capsys):
     path = tmp_path / "samples.jsonl"
     path.write_text(samples(1)[0] + '\n{"t": 2, "wieght_ppm": 5}\n')

@@ -119,6 +119,20 @@ def test_a_dead_controller_is_noticed_by_its_heartbeat(cli: Bed):
     assert cli.canary("status").out.splitlines()[1].startswith("NOBODY JUDGES: no controller for 60 s")
 
 
+def test_with_the_controller_dead_the_routes_themselves_say_whether_customers_are_safe(cli: Bed):
+    cli.put(exposed())
+    cli.put_route()
+    cli.heartbeat(60)
+    assert cli.canary("status").out.splitlines()[1].startswith("NOBODY JUDGES")
+    assert (
+        "1 needs you: shop/checkout (no controller judges it: `canary abort --now`)" in cli.canary("list").out
+    )
+    assert cli.canary("abort", "--now", "--timeout", "200ms").code == 0
+    assert (
+        cli.canary("status").out.splitlines()[1].startswith("CUSTOMERS SAFE: the route gives v2.31.0 nothing")
+    )
+
+
 def test_status_json_keeps_to_its_schema(cli: Bed):
     cli.put(rolled_back())
     value = document(cli, "status", "status", "checkout")

@@ -12,6 +12,7 @@ from canary.api.reasons import Opening, Phase, Reason
 from canary.core import explain, intake
 from canary.core.arithmetic import explanation
 from canary.core.explain import Scene, Tone, effect_text, next_actions, next_sentence, shown, standing
+from canary.core.overview import footer, rows
 from canary.core.page_texts import Place, Telling, body
 from canary.core.screen import status_lines
 from canary.core.stored import StoredRun
@@ -40,6 +41,10 @@ def with_analysis(run, **analysis):
         (
             StoredRun(with_analysis(exposed(), ordersExpected="0.4")),
             "WATCHED: 1 % on v2.31.0, too few orders at this weight yet to tell",
+        ),
+        (
+            in_phase("Progressing", 10_000, reason="HoldStarted"),
+            "WATCHED, DECISION NEEDED: 1 % on v2.31.0, no sign of lost orders",
         ),
         (in_phase("Paused"), "CUSTOMERS SAFE, DECISION NEEDED: v2.30.4 serves 100 %"),
         (in_phase("Paused", 0, 10_000), "PAUSED: asked 0 %, 1 % still seen on v2.31.0"),
@@ -113,6 +118,16 @@ def test_where_nothing_speaks_against_the_change_its_orders_are_explained():
     run = with_analysis(exposed(), worst="errors")
     run["status"]["analysis"]["effects"][1] |= {"evidenceLog10": "-0.6", "state": "clear"}
     assert "become orders as often" in "\n".join(explanation(StoredRun(run)))
+
+
+def test_a_run_that_reached_its_cap_waits_for_a_person_on_every_surface():
+    said = "promoted to 5% and no further; `canary promote` goes on"
+    run = in_phase("Progressing", 10_000, reason="HoldStarted", message=said)
+    assert next_sentence(run, SCENE).startswith(
+        "`canary promote checkout --reason ...`, or abort: promoted to 5%"
+    )
+    assert footer(rows([run], [], SCENE)) == "1 needs you: shop/checkout (promote or abort)"
+    assert run.awaits_person
 
 
 def test_a_few_events_among_none_expected_are_no_effect():

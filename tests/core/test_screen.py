@@ -118,7 +118,7 @@ def test_the_list_ends_with_who_is_needed():
         StoredRun(run)
         for run in (held_for_approval("ledger-1", "pay", "ledger"), rolled_back(), paused_blind())
     ]
-    found = rows(runs, [], NOW)
+    found = rows(runs, [], Scene(NOW))
     text = "\n".join([*table([COLUMNS, *(row.cells(wide=False) for row in found)]), footer(found)])
     assert text == LIST
 
@@ -181,4 +181,4 @@ def test_a_workload_without_a_run_is_called_safe_only_where_it_is_protected(stor
 def test_the_list_names_every_policy_that_protects_nothing():
     metadata = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"target": {"name": "web"}}}
     broken = {**metadata, **policy("", Stalled=("True", "WorkloadGone", "there is no Deployment web"))}
-    assert footer(rows([], [broken], NOW)) == "1 needs you: shop/web (workload gone)"
+    assert footer(rows([], [broken], Scene(NOW))) == "1 needs you: shop/web (workload gone)"
