@@ -100,3 +100,5 @@ class RunOptions:
     """Looks under way at once; half of them are kept for rollbacks."""
     scrape_workers: int = 32
     log_level: str = "info"
+    until_eof: bool = False
+    """End in order when standard input ends: for whoever starts the controller as a child."""

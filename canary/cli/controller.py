@@ -72,6 +72,9 @@ def _add_telling(parser: ArgumentParser) -> None:
 
 def _add_working(parser: ArgumentParser) -> None:
     own = RunOptions()
+    parser.add_argument(
+        "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
+    )
     reading = parser.add_argument_group("reading and working")
     reading.add_argument(
         "--prometheus",
@@ -106,6 +109,7 @@ def run_options(given: Namespace) -> RunOptions:
         workers=given.workers,
         scrape_workers=given.scrape_workers,
         log_level=given.log_level,
+        until_eof=given.until_eof,
     )
 
 

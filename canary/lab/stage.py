@@ -197,15 +197,16 @@ class Stage:
             "--kubeconfig",
             str(self.kubeconfig("controller")),
         ]
-        command += [
-            "--telemetry",
-            "127.0.0.1:0",
-            "--webhook",
-            f"on-call={self.pages.url}/page",
-            "--cluster",
-            "demo",
-        ]
-        self._controller = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        command += ["--telemetry", "127.0.0.1:0", "--webhook", f"on-call={self.pages.url}/page"]
+        command += ["--cluster", "demo", "--until-eof"]
+        self._controller = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+
+    @property
+    def controller_pid(self) -> int | None:
+        """Return the controller's process id; None where none runs."""
+        return self._controller.pid if self._controller is not None else None
 
     def kill_controller(self) -> None:
         """Kill the controller as a failing node would: no signal handler runs."""

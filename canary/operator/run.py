@@ -105,11 +105,20 @@ def main(options: RunOptions) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if options.until_eof:
+        threading.Thread(target=_await_eof, args=(stopping,), name="stdin", daemon=True).start()
     with running(options, WallClock()) as (host, port):
         logger.info("serving /metrics, /healthz and /readyz on http://%s:%d", host, port)
         print_address(host, port)
         stopping.wait()
     return 0
+
+
+def _await_eof(stopping: threading.Event) -> None:
+    """Wait until whoever started this process is gone: the system closes standard input even after a SIGKILL."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stopping.set()
 
 
 def print_address(host: str, port: int) -> None:
