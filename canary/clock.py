@@ -31,7 +31,9 @@ class WallClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return (
+            time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        )
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -76,7 +76,9 @@ class Controllers:
             if key is None:
                 return
             self._look(key)
-        raise RuntimeError(f"the controllers do not settle: {MAX_LOOKS} looks, and still due: {[*self._due][:3]}")
+        raise RuntimeError(
+            f"the controllers do not settle: {MAX_LOOKS} looks, and still due: {[*self._due][:3]}"
+        )
 
     def stop(self) -> None:
         """Stop every pod that was started."""
