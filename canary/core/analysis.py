@@ -255,7 +255,7 @@ def _share(run: Run, memory: ShareMemory, looked: Looked) -> Share | Missing:
 def _finding(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Finding:
     looked, started = when
     used_at = started + timedelta(seconds=max(0.0, judgement.used_at))
-    blind = max(0.0, (_moment(run, looked.at) - used_at).total_seconds()) if judgement.missing else 0.0
+    blind = _blind_seconds(run, _moment(run, looked.at), used_at) if judgement.missing else 0.0
     message = judgement.message
     if judgement.missing and looked.troubles:
         message = f"{message} ({'; '.join(looked.troubles)[:300]})"
@@ -266,6 +266,15 @@ def _finding(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> F
         blind_seconds=blind,
         site_healthy_seconds=judgement.site_healthy_seconds,
     )
+
+
+def _blind_seconds(run: Run, now: datetime, used_at: datetime) -> float:
+    """Return for how long customers have met this weight without a usable look.
+
+    A clock that was put back does not say how long: then it is as far as the clock is off.
+    """
+    since = max(used_at, run.status.traffic.written_at or used_at)
+    return abs((now - since).total_seconds())
 
 
 def _shared_facts(run: Run, memory: Memory) -> dict[str, object]:

@@ -189,6 +189,13 @@ def scale_side(client: Client, namespace: str, name: str, replicas: int) -> None
     client.merge_patch(ref, patch, intent=Intent.NEUTRAL)
 
 
+def has_left_overs(client: Client, namespace: str, side: tuple[str, str]) -> bool:
+    """Tell whether a Service or a budget of a side (its name and its Service's) is there without its Deployment."""
+    name, service = side
+    found = (client.get(ref) for ref in (SERVICES.at(namespace, service), PDBS.at(namespace, name)))
+    return any(obj is not None and _is_ours(obj, name) for obj in found)
+
+
 def delete_side(client: Client, namespace: str, name: str, service: str) -> None:
     """Delete a side by uid, its Deployment last: as long as that is there, the rest is looked for again."""
     for ref in (SERVICES.at(namespace, service), PDBS.at(namespace, name), DEPLOYMENTS.at(namespace, name)):

@@ -132,7 +132,13 @@ def _side(hands: Hands, run: Run, pods: Pods | Missing) -> Side | Missing:
     side = or_missing(lambda: workload.observe_side(hands.client, run.namespace, name, ready))
     if isinstance(pods, Missing) and not isinstance(side, Missing) and side.exists:
         return Missing(pods.reason, pods.detail)  # there, but nobody knows how many of its pods are ready
+    if run.status.phase.final and side == NO_SIDE:  # what a creation that broke off left is given back, too
+        return or_missing(lambda: Side(workload.has_left_overs(hands.client, run.namespace, _side_of(run))))
     return side
+
+
+def _side_of(run: Run) -> tuple[str, str]:
+    return side_name(run.spec.target.name), side_name(run.spec.service)
 
 
 def _way_back(hands: Hands, run: Run) -> Side | Missing:

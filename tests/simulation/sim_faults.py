@@ -30,10 +30,14 @@ class Dying:
         self.writes: list[str] = []
         self._at = 0
         self._moment = Moment.BEFORE
+        self._where: Callable[[], str] = lambda: ""
 
-    def count(self, at: int = 0, moment: Moment = Moment.BEFORE) -> None:
-        """Count from here, and die at the write of this number; 0: never."""
+    def count(
+        self, at: int = 0, moment: Moment = Moment.BEFORE, where: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Count from here, and die at the write of this number; 0: never. `where` names the phase of a write."""
         self.writes.clear()
+        self._where = where
         self._at, self._moment = at, moment
 
     def wire(self, transport: Transport) -> Transport:
@@ -42,7 +46,7 @@ class Dying:
     def _ask(self, method: str, path: str, send: Callable[[], Response]) -> Response:
         if method == "GET":
             return send()
-        self.writes.append(f"{method} {path}")
+        self.writes.append(f"{self._where()}: {method} {path}")
         dies = len(self.writes) == self._at
         if dies and self._moment is Moment.BEFORE:
             raise Crash
@@ -104,6 +108,11 @@ class Troubled:
                 yield event
             else:
                 return  # the stream breaks; what was not told yet is told by the next one
+
+
+def asked(transport: Transport, ask: Callable[[str, str, Callable[[], Response]], Response]) -> Transport:
+    """Return a transport whose every call passes `ask` with its method, its path, and the way to send it."""
+    return _Wire(transport, ask)
 
 
 class _Wire:
