@@ -210,10 +210,10 @@ class Stage:
 
     def kill_controller(self) -> None:
         """Kill the controller as a failing node would: no signal handler runs."""
-        if self._controller is not None:
-            self._controller.kill()
-            self._controller.wait(STOP_SECONDS)
-            self._controller = None
+        controller, self._controller = self._controller, None
+        if controller is not None:
+            controller.kill()
+            controller.wait(STOP_SECONDS)
 
     def stop_controller(self) -> int | None:
         """End the controller as a rollout of it would; return its exit code, None where none runs."""

@@ -319,10 +319,10 @@ def at_write(what: str, holds: Callable[[Play, Event], bool]) -> Kill:
     def kill(play: Play) -> None:
         happened = threading.Event()
 
-        def strike(event: Event) -> None:
+        def strike(event: Event) -> None:  # under the store's lock: one write at a time
             if not happened.is_set() and holds(play, event):
-                happened.set()
                 play.stage.kill_controller()
+                happened.set()
 
         play.stage.cluster.store.subscribe(strike)
         play.stage.until(happened.is_set, f"a write to be killed at: {what}", SLICE_SECONDS)

@@ -47,8 +47,9 @@ def test_people_are_told_that_customers_are_safe_only_after_the_route_was_writte
 
 
 def test_events_tell_the_story(collapse: Notes) -> None:
-    told = {event["reason"] for event in collapse.stored["events"]}
-    assert {"RunStarted", "StepStarted", "OrdersCollapsed"} <= told
+    told = {event["reason"]: event["message"] for event in collapse.stored["events"]}
+    assert {"RunStarted", "StepStarted", "RollbackStarted", "RolledBack"} <= told.keys()
+    assert "OrdersCollapsed" in told["RollbackStarted"]
     assert {event["involvedObject"]["name"] for event in collapse.stored["events"]} == {collapse.run.name}
 
 
