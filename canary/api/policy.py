@@ -15,6 +15,7 @@ from canary.api.reasons import PPM, Mode, Origin
 from canary.api.types import (
     Condition,
     Count,
+    DefaultedPercent,
     Digest,
     Duration,
     MetricName,
@@ -184,7 +185,7 @@ class Bake(Model):
 
     duration: Duration = timedelta(minutes=10)
     """How long every request goes to the new version before the change is committed."""
-    hold_back: Percent = 0
+    hold_back: DefaultedPercent = 0
     """Share of traffic left on the old version meanwhile, so that the two can still be compared."""
 
 

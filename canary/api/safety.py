@@ -14,11 +14,11 @@ from canary.api.reasons import PPM
 from canary.api.types import (
     Condition,
     Count,
+    DefaultedPercent,
     Digest,
     Duration,
     Model,
     Name,
-    Percent,
     Sentence,
     Timestamp,
     Word,
@@ -148,9 +148,9 @@ class PatternRules(Model):
 class ExposureRules(Model):
     """How much traffic a change written or touched by AI may have."""
 
-    unapproved_max: Percent = 10_000
+    unapproved_max: DefaultedPercent = 10_000
     """Largest share without the approvals."""
-    first_slice_max: Percent = 10_000
+    first_slice_max: DefaultedPercent = 10_000
     """Largest first slice."""
     max_step_ratio: Annotated[int, Field(ge=2, le=1000, json_schema_extra={"format": "int32"})] = 5
     """How many times the former weight a step may be."""
@@ -161,7 +161,7 @@ class OrderBudget(Model):
 
     least: Count = 50
     """Never fewer than this."""
-    share: Percent = 100
+    share: DefaultedPercent = 100
     """Share of the day's expected orders."""
 
 

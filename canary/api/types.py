@@ -119,6 +119,8 @@ Percent = Annotated[
     PlainSerializer(format_percent, return_type=str),
     WithJsonSchema(_string_schema(PERCENT_PATTERN, 16)),
 ]
+DefaultedPercent = Annotated[Percent, Field(validate_default=False)]
+"""A percentage whose default is in parts per million, which the wire refuses."""
 Timestamp = Annotated[
     datetime,
     BeforeValidator(parse_timestamp),

@@ -234,3 +234,7 @@ def test_an_object_nested_beyond_all_bounds_is_refused() -> None:
 def test_a_moment_out_of_time_is_refused(moment: str) -> None:
     (problem,) = problems(changed("spec.expiresAt", moment, SAFETY))
     assert problem.path == "spec.expiresAt"
+
+
+def test_what_is_left_out_beside_what_is_given_has_its_default() -> None:
+    assert parse_policy(changed("spec.bake", {"duration": "5m"})).bake.hold_back == 0

@@ -1,0 +1,129 @@
+"""A rehearsal plays the user's own policy, says what it measured, and refuses what it cannot play."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from canary.api.reasons import Phase
+from canary.errors import RefusedError
+from canary.lab import manifests, rehearse
+from canary.lab.rehearsal import Rehearsal, Rehearsed, share_limit
+from canary.settings import Fault, RehearseOptions
+
+OWN = {
+    "target": {"name": "till"},
+    "service": "till-svc",
+    "route": {"name": "till-route"},
+    "steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}],
+    "source": {"scrape": {"port": "telemetry", "path": "/stats", "every": "3s"}},
+    "bake": {"duration": "5s"},
+}
+
+
+@pytest.fixture
+def policy(tmp_path: Path):
+    """Write a policy whose names are not the lab's, and return its path."""
+
+    def write(**fields: object) -> str:
+        body = manifests.policy({**OWN, **fields})
+        body["metadata"] = {"name": "till", "namespace": "market"}
+        path = tmp_path / "policy.yaml"
+        path.write_text(yaml.safe_dump(body))
+        return str(path)
+
+    return write
+
+
+def told(capsys: pytest.CaptureFixture[str], options: RehearseOptions) -> tuple[int, dict]:
+    code = rehearse.main(options)
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_collapse_is_measured_over_seeds_and_the_same_seed_says_the_same(policy, capsys):
+    options = RehearseOptions(
+        policy=policy(), runs=3, healthy_runs=1, for_seconds=120, orders_per_second=400, json=True
+    )
+    code, first = told(capsys, options)
+    assert code == 0
+    assert (first["policy"], first["schema"]) == ("till", "canary-controller.io/rehearsal/v1")
+    assert first["outcomes"] == {"RolledBack": 3}
+    assert 0 < first["orders_lost"]["p50"] <= first["orders_lost"]["max"] < 200
+    assert 0 < first["decision_seconds"]["p50"] <= first["decision_seconds"]["max"] < 30
+    assert first["healthy"]["false_rollbacks"] == 0
+    assert first["healthy"]["promised"] == 0.001
+    assert told(capsys, options)[1] == first
+
+
+def test_a_fault_that_comes_later_is_timed_from_when_it_comes(policy, capsys):
+    options = RehearseOptions(
+        policy=policy(),
+        runs=1,
+        healthy_runs=1,
+        at_seconds=30,
+        for_seconds=90,
+        orders_per_second=400,
+        json=True,
+    )
+    code, said = told(capsys, options)
+    assert code == 0
+    assert 0 < said["decision_seconds"]["p50"] < 15
+
+
+def test_a_fault_too_small_to_be_seen_in_the_time_is_a_failure(policy, capsys):
+    options = RehearseOptions(
+        policy=policy(), runs=1, healthy_runs=1, drop=0.01, for_seconds=30, orders_per_second=50, json=True
+    )
+    code, said = told(capsys, options)
+    assert code == 1
+    assert said["missed"] == 1
+    assert said["decision_seconds"]["p50"] is None
+
+
+def test_a_rehearsal_without_a_fault_reads_as_a_table(policy, capsys):
+    options = RehearseOptions(policy=policy(), fault=Fault.NONE, runs=1, for_seconds=20, orders_per_second=50)
+    assert rehearse.main(options) == 0
+    shown = capsys.readouterr().out
+    assert "without a fault: 1 runs" in shown
+    assert "promised by the policy  0.1 % of runs" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"mode": "Observe"}, "spec.mode"),
+        ({"route": {"kind": "EndpointSlice"}}, "spec.route.kind"),
+        ({"steps": [{"weigth": "5%"}]}, "spec.steps[0].weigth"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_refused_with_its_path(policy, fields: dict, path: str):
+    with pytest.raises(RefusedError, match=path.replace("[", r"\[").replace("]", r"\]")):
+        rehearse.main(RehearseOptions(policy=policy(**fields)))
+
+
+def test_a_file_without_a_policy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(RefusedError, match="cannot read"):
+        rehearse.main(RehearseOptions(policy=str(tmp_path / "none.yaml")))
+    monkeypatch.setattr("sys.stdin", io.StringIO("kind: Service\n"))
+    with pytest.raises(RefusedError, match="0 objects of the kind CanaryPolicy"):
+        rehearse.main(RehearseOptions(policy="-"))
+
+
+def test_no_false_rollback_in_few_runs_proves_little():
+    assert share_limit(0, 0) is None
+    assert share_limit(0, 1) == pytest.approx(0.95)
+    assert share_limit(0, 100) == pytest.approx(1 - 0.05**0.01)
+    assert share_limit(3, 100) == pytest.approx(0.0757, abs=0.0005)
+
+
+def test_quantiles_are_values_that_were_measured():
+    runs = [
+        Rehearsed(seed, Phase.ROLLED_BACK, "OrdersCollapsed", seed, 0, 10_000, 5.0, float(seed))
+        for seed in range(1, 21)
+    ]
+    document = Rehearsal(RehearseOptions(policy=""), "till", 0.001, runs, []).document()
+    assert document["orders_lost"] == {"p50": 10, "p90": 18, "p95": 19, "max": 20}
+    assert document["healthy"]["share"] is None
