@@ -40,7 +40,12 @@ WITH_SIDE = frozenset(
 
 
 def plan(situation: Situation) -> tuple[Action, ...]:
-    """Return the actions of this look, lowering first; no raise stands beside a kill."""
+    """Return the actions of this look, lowering first; no raise stands beside a kill.
+
+    A run that gave everything back acts no more, even while its pages are still owed: the route is the next one's.
+    """
+    if situation.status.tidied_at is not None:
+        return ()
     actions = [action for rule in _RULES for action in rule(situation)]
     if any(isinstance(action, Kill) for action in actions):
         actions = [

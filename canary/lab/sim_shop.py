@@ -5,7 +5,7 @@ shop over real HTTP would; `truths` holds what really happened. Counts are drawn
 or the split changes, so that the same seed gives the same history. `scenario.py` makes one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Generic, TypeVar
@@ -34,6 +34,13 @@ PATH = "/checkout"
 _ADDRESSES_A_BLOCK = 250
 Number = TypeVar("Number", int, float)
 _COUNTS = ("orders", "requests", "errors", "slow", "late")
+
+
+Lens = Callable[[Reading], Reading | Missing]
+
+
+def honest(reading: Reading) -> Reading:
+    return reading
 
 
 @dataclass(slots=True)
@@ -81,7 +88,7 @@ class SimShop:
         self._site_orders = 0
         self._by_minute: dict[int, int] = {}
         self.begun_at = store.clock.now().timestamp()
-        self._blind = False
+        self._lens: Lens = honest
         self._truths: dict[str, Truth] = {}
         self._gateway = RouteController(store, timers, self._split)
 
@@ -229,16 +236,16 @@ class SimShop:
         at = self._store.clock.now().timestamp()
         return {target.uid: self._look(target, specs, at) for target in targets}
 
-    def blind(self, is_blind: bool) -> None:
-        """Let no pod answer a look, or let them answer again; customers do not notice."""
-        self._blind = is_blind
+    def show_through(self, lens: Lens = honest) -> None:
+        """Let looks see what `lens` makes of what is there; customers do not notice."""
+        self._lens = lens
 
     def close(self) -> None:
         """There is nothing to release."""
 
     def _look(self, target: PodTarget, specs: Specs, at: float) -> Reading | Missing:
         pod = self._pods.get(target.uid)
-        if pod is None or pod.down or self._blind:
+        if pod is None or pod.down:
             return Missing(MissingReason.UNAVAILABLE, "the pod does not answer")
         shown = dict(pod.counts)
         if target.canary:
@@ -252,7 +259,7 @@ class SimShop:
             if world.late and chance() < world.late:
                 shown["orders"] = min(shown["orders"], pod.seen["orders"])
         pod.seen = shown
-        return target.reading(at, {name: float(shown[_column(name)]) for name in specs})
+        return self._lens(target.reading(at, {name: float(shown[_column(name)]) for name in specs}))
 
 
 @dataclass(frozen=True, slots=True)

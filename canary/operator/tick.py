@@ -64,8 +64,8 @@ class Ticked:
 
     @property
     def ended(self) -> bool:
-        """Tell whether this look left nothing more to do: the policy may start another run."""
-        return self.after.status.tidied_at is not None
+        """Tell whether this look gave the last thing back: the policy may start another run."""
+        return self.before.status.tidied_at is None and self.after.status.tidied_at is not None
 
 
 class RunTicker:
@@ -156,7 +156,8 @@ class RunTicker:
         status, wake = decision.status, decision.wake_seconds
         owed = self._teller.owes(after)
         if owed is not None:
-            wake = min(wake, max(LEAST_OWED_SECONDS, owed))
+            owed = max(LEAST_OWED_SECONDS, owed)
+            wake = owed if status.tidied_at is not None else min(wake, owed)
         if not status.phase.may_expose and status.phase is not Phase.PREPARING:
             return wake
         pace = wake if wake < machine.CALM_SECONDS else interval_seconds(after)

@@ -1,8 +1,10 @@
 """Every road that a run may take, on simulated time: where it ends, and that everything is given back there."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sim_faults import asked
 from sim_street import (
     COLLAPSE,
     PLACE,
@@ -13,14 +15,17 @@ from sim_street import (
     side_weights,
 )
 
-from canary.api.reasons import PPM, Phase, Reason, Verb
+from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb
 from canary.core.decision import Limits
+from canary.core.evidence import Missing
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, HTTPROUTES
+from canary.kube.transport import Response, Transport
 from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
 from canary.lab.worlds import World
 
+NO_ANSWER = Missing(MissingReason.UNAVAILABLE, "the pod does not answer")
 FAULTS = {
     "order-collapse": (COLLAPSE, Reason.ORDERS_COLLAPSED),
     "late-promises": ({"SHOP_BUG": "late-promises"}, Reason.EXTRA_WORSENED),
@@ -334,14 +339,33 @@ def test_a_blind_controller_takes_the_traffic_away():
     street.push()
     assert street.run_until(lambda: street.route_ppm() > 0, 60)
     street.run_for(10)
-    street.shop.blind(True)
+    street.shop.show_through(lambda _: NO_ANSWER)
     street.until(Phase.PAUSED, limit=30)
     assert street.run.status.pause is not None
     assert street.run.status.pause.reason == Reason.BLIND
     assert street.route_ppm() == 0
-    street.shop.blind(False)
+    street.shop.show_through()
     street.ask(Verb.RESUME)
     street.until(Phase.PROMOTED)
+
+
+def test_a_resumed_run_is_blind_only_for_the_time_in_which_it_is_exposed():
+    street = Street()
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    street.run_for(10)
+    street.shop.show_through(lambda _: NO_ANSWER)
+    street.until(Phase.PAUSED, limit=30)
+    street.run_for(60)
+    street.shop.show_through()
+    street.ask(Verb.RESUME)
+    assert street.run_until(lambda: street.route_ppm() > 0, 30), street.told()
+    street.shop.show_through(lambda _: NO_ANSWER)
+    street.run_for(6)
+    street.shop.show_through()
+    street.until(Phase.PROMOTED)
+    pauses = [entry for entry in street.run.status.timeline if entry.phase is Phase.PAUSED]
+    assert len(pauses) == 1, street.told()
 
 
 # -- again -----------------------------------------------------------------------------------------------------------
@@ -367,13 +391,48 @@ def test_a_retry_tries_again_once_and_then_asks_for_a_fix():
     street.until(Phase.ROLLED_BACK).tidied()
     first = street.ask(Verb.RETRY)
     assert street.run_until(lambda: street.run.spec.attempt == 2, 30), street.told()
-    street.until(Phase.ROLLED_BACK).tidied()
+    street.until(
+        Phase.ROLLED_BACK, limit=20
+    ).tidied()  # the first run, whose page is still owed, leaves it alone
     second = street.ask(Verb.RETRY)
     street.run_for(60)
     assert len(street.runs) == 2
     assert street.stored("CanaryRequest", first)["status"]["outcome"] == "Done"
     assert street.stored("CanaryRequest", second)["status"]["outcome"] == "Refused"
     everything_is_back(street, manifests.OLD)
+
+
+def test_a_retry_that_starts_nothing_now_starts_nothing_later():
+    street = Street()
+    street.push(COLLAPSE)
+    street.until(Phase.ROLLED_BACK).tidied()
+    reapply_the_old_manifest(street)
+    street.run_for(20)
+    request = street.ask(Verb.RETRY)
+    street.run_for(20)
+    assert street.stored("CanaryRequest", request)["status"]["outcome"] == "Refused"
+    street.push(COLLAPSE)
+    street.run_for(30)
+    assert len(street.runs) == 1
+
+
+def test_what_a_preparation_left_half_made_is_given_back():
+    street = Street(wire=without_deployments, policy=short_policy(prepareWithin="30s"))
+    street.push()
+    street.until(Phase.ROLLED_BACK, limit=300)
+    street.tidied()
+    everything_is_back(street, manifests.OLD)
+
+
+def without_deployments(transport: Transport) -> Transport:
+    """Let nobody create a Deployment, as a quota would."""
+
+    def ask(method: str, path: str, send: Callable[[], Response]) -> Response:
+        if (method, path.rpartition("/")[2]) == ("POST", "deployments"):
+            return Response(403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "quota"})
+        return send()
+
+    return asked(transport, ask)
 
 
 # -- the target ------------------------------------------------------------------------------------------------------
