@@ -32,6 +32,8 @@ def decide(situation: Situation) -> Decision:
         return _finish(observed, end(observed, ending), answers_at_the_end(observed, ending))
     heard = hear(observed)
     moved = observed.with_status(heard.status)
+    if moved.phase is not observed.phase:  # somebody said resume: that was this look's transition
+        return _finish(moved, heard.status, heard.answers)
     return _finish(moved, _TABLE[moved.phase](moved), heard.answers)
 
 
