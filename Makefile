@@ -35,6 +35,7 @@ acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minu
 docs: .venv/run.stamp ## write the reference pages anew
 	@python -c 'from canary.api.reference import reference; print(reference(), end="")' > docs/reference/crd.md
 	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
+	@python tests/core/machine_walk.py
 
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases
