@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format acceptance docs lock clean
+.PHONY: help demo test simulate lint format acceptance docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -22,6 +22,10 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 
 test: .venv/test.stamp ## every test that needs Python alone
 	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile $(ARGS)
+
+simulate: .venv/test.stamp ## more of the simulated world: a death at every write, and SEEDS (100) of every trouble; minutes
+	@CANARY_SIMULATIONS=all python -m pytest tests/simulation/test_crashes.py $(ARGS)
+	@CANARY_SIMULATIONS=$(or $(SEEDS),100) python -m pytest tests/simulation/test_troubles.py $(ARGS)
 
 lint: .venv/dev.stamp ## style (ruff) and types (pyright, strict)
 	@ruff check canary tests && ruff format --check canary tests && pyright
