@@ -7,8 +7,6 @@ BIN    := .venv/bin
 LOCK   := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --all-build-deps \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 SLOW   := $(wildcard tests/acceptance tests/bench)
-# kubectl waits for the embedded cluster's own threads, which other tests in the same process starve
-KUBECTL := tests/lab/test_kubectl.py
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -23,8 +21,7 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 	@canary demo $(ARGS)
 
 test: .venv/test.stamp ## every test that needs Python alone
-	@python -m pytest $(KUBECTL) $(ARGS)
-	@python -m pytest $(addprefix --ignore=,$(SLOW) $(KUBECTL)) --numprocesses=2 --dist=loadfile $(ARGS)
+	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile $(ARGS)
 
 simulate: .venv/test.stamp ## more of the simulated world: a death at every write, and SEEDS (100) of every trouble; minutes
 	@CANARY_SIMULATIONS=all python -m pytest tests/simulation/test_crashes.py $(ARGS)

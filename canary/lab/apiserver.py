@@ -106,6 +106,8 @@ class ApiServer:
 
     def watch(self, request: Request, *, follow: bool = True) -> Watch:
         """Open a watch; raise an `ApiError` for a request that cannot be one."""
+        if "sendInitialEvents" in request.query:  # a client that is told so lists first
+            raise ApiError(StatusReason.INVALID, "sendInitialEvents: Forbidden: not served here")
         target = self._target(request.path)
         options = WatchOptions(
             version=request.query.get("resourceVersion", ""),
