@@ -82,8 +82,9 @@ class Street:
 
     def finish(self) -> Message:
         """Let nobody else in; return what everybody met."""
+        before = sum(event["event"] == "finished" for event in self.box.events)
         self.children["load"].send({"do": "finish"})
-        return self.box.wait("finished", sum(event["event"] == "finished" for event in self.box.events) + 1)
+        return self.box.wait("finished", before + 1)
 
     def truth(self) -> dict[str, dict[str, Any]]:
         before = sum(event["event"] == "truth" for event in self.box.events)
