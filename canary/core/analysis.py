@@ -293,7 +293,7 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
     before = run.status.analysis
     blind_since = None if missing is None else before.blind_since or _moment(run, looked.at)
     limit = judgement.limit_log
-    return before.model_copy(
+    now = before.model_copy(
         update={
             "started_at": started,
             "verdict": judgement.verdict,
@@ -315,6 +315,27 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
             "blind_because": "; ".join(looked.troubles)[:1024] if missing else "",
         }
     )
+    compares = run.status.traffic.weight_ppm < PPM
+    decided = judgement.verdict in (Verdict.ROLL_BACK, Verdict.DRAIN)
+    return now if compares or decided else _with_last_comparison(now, before)
+
+
+def _with_last_comparison(now: AnalysisStatus, before: AnalysisStatus) -> AnalysisStatus:
+    """At full weight nobody is left to compare with: what is clear keeps the counts that led there."""
+    known = {effect.name: effect for effect in before.effects if effect.name != MonitorName.SITE}
+    effects = [
+        known.get(each.name, each).model_copy(
+            update={"evidence_log10": each.evidence_log10, "state": "clear"}
+        )
+        if each.state == "clear"
+        else each
+        for each in now.effects
+    ]
+    kept = {name: getattr(before, name) or getattr(now, name) for name in _COMPARED}
+    return now.model_copy(update={"effects": effects, **kept})
+
+
+_COMPARED = ("orders", "orders_expected", "lost", "lost_low", "lost_high")
 
 
 def _effect(view: MonitorView, judgement: Judgement) -> Effect:

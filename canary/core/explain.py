@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from canary.api.reasons import Phase, Reason, Verb, Verdict
+from canary.api.reasons import PPM, Phase, Reason, Verb, Verdict
 from canary.core import wording
 from canary.core.stored import Measured, StoredRun, under
 from canary.core.wording import duration, seconds_between, share
@@ -106,6 +106,9 @@ def _exposed(run: StoredRun, scene: Scene) -> Line:
         return Line(text, Tone.CARE)
     if run.awaits_person:
         text = f"WATCHED, DECISION NEEDED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders"
+        return Line(text, Tone.CARE)
+    if run.asked_ppm == PPM and all(effect.name != "site" for effect in run.measured):
+        text = f"WATCHED: {share(run.seen_ppm)} on {run.new}, nobody is left on {run.old} to compare with"
         return Line(text, Tone.CARE)
     return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
 
@@ -269,7 +272,7 @@ def next_sentence(run: StoredRun, scene: Scene) -> str:
     prepared = seconds_between(run.at("phaseStartedAt"), scene.now) or 0.0
     if run.phase == Phase.PREPARING and prepared > SLOW_PREPARATION_SECONDS:
         return f"see to it: nothing begins for {duration(prepared)} now, and the run will give up by itself"
-    more = run.figure("moreSeconds")
+    more = run.figure("moreSeconds") if run.phase == Phase.PROGRESSING else None
     soon = f", about {duration(more)} of evidence to go" if more else ""
     return f"nothing to do: it goes on by itself{soon}"
 

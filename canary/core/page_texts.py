@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 from canary.api.reasons import PPM, Opening, Reason
 from canary.core import wording
-from canary.core.explain import evidence_words, lost_words
-from canary.core.stored import Measured, Raw, StoredRun, entries, under, whole
+from canary.core.explain import change_words, effect_text, evidence_words, lost_words
+from canary.core.stored import Measured, Raw, StoredRun, entries, whole
 from canary.core.wording import duration, plain, seconds_between, share
 
 MAX_COMMAND = 1_500  # characters: a command that does not fit is left out whole, a half one is dangerous
 MAX_ROUTES = 8
 _KUBECTL_KINDS = {"httproutes": "httproute"}
-_ORIGINS = {"ai": "AI-assisted", "human": "by people, proved"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +64,7 @@ def body(run: StoredRun, telling: Telling, place: Place) -> str:
 
 def _subject(run: StoredRun, place: Place) -> str:
     where = f"{plain(place.cluster, 40)}/{run.namespace}" if place.cluster else run.namespace
-    return f"{run.workload} {run.new} ({whose(run)}) in {where}"
-
-
-def whose(run: StoredRun) -> str:
-    """Say whose work a change is: `AI-assisted, by dana via agent "kiro"`."""
-    words = _ORIGINS.get(run.origin, "origin unknown, treated as AI")
-    authors = _names(run, "authors") or run.text("spec", "change", "changedBy", longest=32)
-    agents = _names(run, "agents")
-    return words + (f", by {authors}" if authors else "") + (f' via agent "{agents}"' if agents else "")
-
-
-def _names(run: StoredRun, which: str) -> str:
-    found = under(run.raw, "spec", "change", which)
-    names = [plain(name, 24) for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more
+    return f"{run.workload} {run.new} ({change_words(run)}) in {where}"
 
 
 # -- customers safe ------------------------------------------------------------------------------------------------
@@ -222,6 +206,10 @@ def _decision(run: StoredRun, telling: Telling) -> Iterator[str]:
 
 def _note(run: StoredRun, telling: Telling) -> Iterator[str]:
     yield run.message
+    orders = next((effect for effect in run.measured if effect.name == "orders"), None)
+    if telling.reason is Reason.PROMOTED and orders is not None:
+        counts = f"{wording.count(orders.seen)} orders of {wording.count(orders.expected)} expected"
+        yield f"promoted with {counts}, {effect_text(orders)}; {evidence_words(run)}"
 
 
 def _pointers(run: StoredRun, place: Place) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from run_story import NOW, a_run, at, exposed, rolled_back
 
-from canary.api.reasons import Opening, Phase, Reason
+from canary.api.reasons import PPM, Opening, Phase, Reason
 from canary.core import explain, intake
 from canary.core.arithmetic import explanation
 from canary.core.explain import Scene, Tone, effect_text, next_actions, next_sentence, shown, standing
@@ -45,6 +45,10 @@ def with_analysis(run, **analysis):
         (
             in_phase("Progressing", 10_000, reason="HoldStarted"),
             "WATCHED, DECISION NEEDED: 1 % on v2.31.0, no sign of lost orders",
+        ),
+        (
+            in_phase("Baking", PPM),
+            "WATCHED: 100 % on v2.31.0, nobody is left on v2.30.4 to compare with",
         ),
         (in_phase("Paused"), "CUSTOMERS SAFE, DECISION NEEDED: v2.30.4 serves 100 %"),
         (in_phase("Paused", 0, 10_000), "PAUSED: asked 0 %, 1 % still seen on v2.31.0"),
@@ -112,6 +116,11 @@ def test_a_preparation_that_does_not_end_asks_for_somebody():
     assert next_sentence(run, SCENE).startswith("see to it: nothing begins for")
     quick = in_phase("Preparing", reason="NoDataYet", phaseStartedAt=at(0))
     assert next_sentence(quick, SCENE).startswith("nothing to do")
+
+
+def test_evidence_is_to_go_only_while_a_step_waits_for_it():
+    assert "evidence to go" in next_sentence(in_phase("Progressing", 10_000), SCENE)
+    assert "evidence to go" not in next_sentence(in_phase("Baking", PPM), SCENE)
 
 
 def test_where_nothing_speaks_against_the_change_its_orders_are_explained():

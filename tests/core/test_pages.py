@@ -129,7 +129,7 @@ def test_a_rollback_says_first_that_customers_are_safe() -> None:
     assert page.opening == Opening.CUSTOMERS_SAFE
     assert f"{page.title}\n{page.body}" == (
         "CUSTOMERS SAFE - rolled back, nothing to do\n"
-        'checkout v2.31.0 (AI-assisted, by dana via agent "kiro") in prod-us/shop\n'
+        "checkout v2.31.0 (AI-assisted (kiro), by dana) in prod-us/shop\n"
         "orders -100 % (95 % CI -100..-81) in the 1 % slice, 15 s after start, 7.0 s after it broke\n"
         "all traffic back on v2.30.4, verified in the traffic 2.1 s after the decision; about 22 orders (13..31) lost\n"
         "why: orders, evidence 7.4e3 > limit 1.0e3; errors and slow: no change\n"
@@ -138,6 +138,16 @@ def test_a_rollback_says_first_that_customers_are_safe() -> None:
     )
     assert page.facts["lost"] == "22.0"
     assert page.links["report"].endswith("/shop/checkout-7f9c2")
+
+
+def test_a_promotion_names_the_numbers_behind_it() -> None:
+    orders = Effect(name="orders", seen="1000", expected="990", point="0.01", low="-0.04", high="0.06")
+    analysis = AnalysisStatus(evidence_log10="-1.0", limit_log10="3", effects=[orders])
+    (note,) = told(finish(Phase.PROMOTED, message="v2.31.0 serves 100 %", analysis=analysis))
+    assert note.body.split("\n")[1:3] == [
+        "v2.31.0 serves 100 %",
+        "promoted with 1,000 orders of 990 expected, +1 % [-4,+6]; evidence 0.1 < limit 1.0e3",
+    ]
 
 
 def test_a_rollback_that_is_not_verified_calls_with_commands_that_need_no_controller() -> None:

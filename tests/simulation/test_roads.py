@@ -16,6 +16,7 @@ from sim_street import (
 )
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb
+from canary.api.run import Effect
 from canary.core.decision import Limits
 from canary.core.evidence import Missing
 from canary.kube.client import Client, Intent
@@ -57,6 +58,27 @@ def test_a_healthy_version_is_promoted_and_nothing_of_ours_is_left():
     only_the_lock_and_the_change_moved(street, manifests.NEW)
     truths = {truth.version: truth for truth in street.shop.truths}
     assert truths[manifests.NEW].missing == 0
+
+
+def test_a_promoted_run_keeps_the_numbers_that_promoted_it():
+    """At 100 % nobody is left to compare with: what counts is what was compared in the step before."""
+    street = Street(policy=short_policy(steps=[{"weight": "5%"}, {"weight": "100%"}]))
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() == PPM, 300), street.told()
+    orders = effect_of(street, "orders")
+    assert float(orders.expected) > 100, street.told()
+    street.until(Phase.PROMOTED).tidied()
+    assert effect_of(street, "orders") == orders
+    analysis = street.run.status.analysis
+    assert (analysis.orders, analysis.orders_expected) == (orders.seen, orders.expected)
+    note = next(each for each in street.run.status.notices if each.reason == Reason.PROMOTED)
+    assert f"{float(orders.seen):,.0f} orders of {float(orders.expected):,.0f} expected" in note.body
+
+
+def effect_of(street: Street, name: str) -> Effect:
+    """Return what the stored run says of a monitor, less its evidence, which goes on growing."""
+    found = next(each for each in street.run.status.analysis.effects if each.name == name)
+    return found.model_copy(update={"evidence_log10": ""})
 
 
 def test_a_step_that_asks_for_a_person_waits_for_one():
