@@ -205,7 +205,7 @@ class Controller:
         if ticked is None:
             return None, Urgency.REST
         self._watcher.moved(ticked)
-        if ticked.ended:
+        if ticked.concerns_policy:
             self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, ticked.after.spec.policy_ref.name)))
         return ticked.wake_seconds, _urgency(ticked)
 

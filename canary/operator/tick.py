@@ -63,9 +63,10 @@ class Ticked:
     wrote: bool
 
     @property
-    def ended(self) -> bool:
-        """Tell whether this look gave the last thing back: the policy may start another run."""
-        return self.before.status.tidied_at is None and self.after.status.tidied_at is not None
+    def concerns_policy(self) -> bool:
+        """Tell whether the policy has news to tell, or may start another run: a phase, or the last thing given back."""
+        before, after = self.before.status, self.after.status
+        return before.phase is not after.phase or before.tidied_at != after.tidied_at
 
 
 class RunTicker:

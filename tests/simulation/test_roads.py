@@ -113,6 +113,15 @@ def test_a_careful_ramp_without_approvals_runs_for_forty_minutes_without_a_false
     assert not street.breaches
 
 
+@pytest.mark.parametrize(("bug", "phase"), [({}, Phase.PROMOTED), (COLLAPSE, Phase.ROLLED_BACK)])
+def test_the_policy_says_how_its_run_ended_as_soon_as_it_has(bug: dict[str, str], phase: Phase):
+    street = Street()
+    street.push(bug)
+    street.until(phase)
+    status = street.stored("CanaryPolicy")["status"]
+    assert (status.get("lastRun"), status.get("lastOutcome")) == (street.run.name, phase.value)
+
+
 # -- rolled back -----------------------------------------------------------------------------------------------------
 
 
