@@ -34,10 +34,3 @@ def with_condition(obj: Object, entry: Condition, now: datetime) -> Object:
         **obj,
         "status": {**status, "conditions": sorted([*others, said], key=lambda other: other["type"])},
     }
-
-
-def without_condition(obj: Object, kind: str) -> Object:
-    """Return the object saying nothing about `kind`."""
-    status: Object = obj.get("status") or {}
-    kept = [other for other in status.get("conditions") or [] if other["type"] != kind]
-    return {**obj, "status": {**status, "conditions": kept}}

@@ -8,7 +8,6 @@ level-triggered function of one key; a key waits once however often it is named.
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -60,7 +59,7 @@ class Controllers:
         self._due: dict[Key, None] = {}
         self._due_lock = threading.Lock()
         self._running: dict[tuple[str, str], Object] = {}  # by namespace and name
-        self._looks: dict[Task, Callable[[Store, datetime, str, str], float | None]] = {
+        self._looks: dict[Task, Callable[[Store, str, str], None]] = {
             Task.DEPLOYMENT: rollout.reconcile,
             Task.REPLICA_SET: replicas.reconcile,
             Task.SERVICE: endpoints.reconcile,
@@ -98,9 +97,7 @@ class Controllers:
             self._look_at_pod(key)
             return
         with self._store.lock:
-            wait = self._looks[key.task](self._store, self._store.clock.now(), key.namespace, key.name)
-        if wait is not None:
-            self._timers.call_later(wait, lambda: self._add(key))
+            self._looks[key.task](self._store, key.namespace, key.name)
 
     def _look_at_pod(self, key: Key) -> None:
         """Start a new pod; give a deleted one its grace; stop what is gone. Outside the lock: kubelets may wait."""
@@ -168,7 +165,7 @@ def _selecting(store: Store, pods: list[Object]) -> Iterator[Key]:
             yield Key(Task.BUDGET, namespace, name_of(budget))
 
 
-def collect_garbage(store: Store, _now: datetime, _namespace: str, uid: str) -> None:
+def collect_garbage(store: Store, _namespace: str, uid: str) -> None:
     """Delete what was owned by `uid` alone; uids count, so a namesake of the owner keeps nothing alive."""
     if store.exists(uid):
         return

@@ -6,7 +6,6 @@ they are gone. Also here, because it counts the same pods: the status of PodDisr
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from canary.lab.objects import (
@@ -30,7 +29,7 @@ MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 
 
-def reconcile(store: Store, _now: datetime, namespace: str, name: str) -> None:
+def reconcile(store: Store, namespace: str, name: str) -> None:
     """Bring the slices of a Service to what its selector finds."""
     service = store.find(store.kinds.named("Service"), namespace, name)
     if service is None or not service["spec"].get("selector"):
@@ -112,7 +111,7 @@ def _updated(obj: Object, wanted: Object) -> Object:
     return {**obj, "endpoints": wanted["endpoints"], "ports": wanted["ports"]}
 
 
-def reconcile_budget(store: Store, _now: datetime, namespace: str, name: str) -> None:
+def reconcile_budget(store: Store, namespace: str, name: str) -> None:
     """Count the pods that a PodDisruptionBudget protects."""
     kind = store.kinds.named("PodDisruptionBudget")
     budget = store.find(kind, namespace, name)
