@@ -153,7 +153,7 @@ def route(situation: Situation) -> Iterator[Action]:
 
 
 def tidy(situation: Situation) -> Iterator[Action]:
-    """After the end: the route names stable alone; when the drain has passed, the side goes."""
+    """After the end: the route names stable alone; the side goes, after the drain where it ever had traffic."""
     status, seen = situation.status, situation.route
     if not status.phase.final or status.tidied_at is not None or seen is None:
         return
@@ -162,7 +162,8 @@ def tidy(situation: Situation) -> Iterator[Action]:
     if seen.attached or seen.partial:
         yield DetachRoute()
         return
-    drained = situation.since(status.traffic.detached_at) >= situation.spec.policy.drain.total_seconds()
+    drain = situation.spec.policy.drain.total_seconds() if status.exposed_at is not None else 0.0
+    drained = situation.since(status.traffic.detached_at) >= drain
     sides = (situation.side, situation.way_back)
     if status.traffic.detached_at is not None and drained and any(s is not None and s.exists for s in sides):
         yield DeleteSide()

@@ -237,6 +237,21 @@ def test_a_newer_change_starts_from_zero():
     everything_is_back(street, "v2.32.0")
 
 
+@pytest.mark.parametrize(("phase", "waits"), [(Phase.PREPARING, False), (Phase.PROGRESSING, True)])
+def test_a_newer_change_waits_for_the_drain_of_a_run_that_had_traffic(phase: Phase, waits: bool):
+    street = Street(policy=short_policy(drain="60s"))
+    street.push()
+    street.until(phase)
+    street.run_for(5 if waits else 2)
+    assert (street.route_ppm() > 0) is waits, street.told()
+    assert "checkout-canary" in side_weights(street.stored("HTTPRoute")), street.told()
+    first = street.run
+    street.push(version="v2.32.0")
+    assert street.run_until(lambda: street.run.uid != first.uid, 20) is not waits, street.told()
+    assert street.phase_of(first) is Phase.SUPERSEDED
+    assert street.run_until(lambda: street.run.uid != first.uid, 60), street.told()
+
+
 def test_a_change_that_is_taken_back_ends_its_run():
     street = Street()
     street.push()
