@@ -170,7 +170,7 @@ class ApiServer:
 
     def _table(self, request: Request, kind: Kind, objects: Sequence[Object], version: str) -> Object:
         whole = request.query.get("includeObject") == "Object"  # what `--sort-by` reads
-        return table(kind, objects, self.store.clock.now(), version, whole=whole)
+        return table(kind.columns, objects, self.store.clock.now(), version, whole=whole)
 
     def _get(self, target: Target) -> Object:
         obj = self.store.get(target.kind, *target.place)

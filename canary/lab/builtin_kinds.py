@@ -5,12 +5,28 @@ completes them, because canary compares *defaulted* templates and reads back wha
 `store.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from canary.kube.resources import (
+    CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    CRDS,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    HTTPROUTES,
+    LEASES,
+    NAMESPACES,
+    PDBS,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    Resource,
+)
 from canary.lab.objects import Object
-from canary.lab.printer import COLUMNS
-from canary.lab.resources import CRD_GROUP, Kind, Kinds
+from canary.lab.printer import COLUMNS, PLAIN_COLUMNS
+from canary.lab.resources import Kind, Kinds
 from canary.lab.selectors import matches
 
 MAX_WEIGHT = 1_000_000  # of one backendRef, the Gateway API's own limit
@@ -114,19 +130,6 @@ _SERVICE = _open(
         ports=_list(_open(required=("port",), port={"type": "integer"}, protocol=_default("TCP"))),
     ),
 )
-_POLICY = _open(
-    required=("type", "value", "periodSeconds"), value={"type": "integer"}, periodSeconds={"type": "integer"}
-)
-_SCALING = _open(selectPolicy=_default("Max", enum=["Max", "Min", "Disabled"]), policies=_list(_POLICY))
-_HPA = _open(
-    required=("spec",),
-    spec=_open(
-        required=("scaleTargetRef", "maxReplicas"),
-        minReplicas=_count(1),
-        maxReplicas={"type": "integer", "minimum": 1},
-        behavior=_open(scaleUp={**_SCALING, "default": {}}, scaleDown={**_SCALING, "default": {}}),
-    ),
-)
 _BACKEND = _open(
     required=("name",),
     group=_default(""),
@@ -205,21 +208,6 @@ def _service_defaults(obj: Object) -> None:
         port.setdefault("targetPort", port.get("port"))
 
 
-def _scaling_defaults(obj: Object) -> None:
-    behavior = obj["spec"].get("behavior")
-    if not isinstance(behavior, dict):
-        return
-    behavior["scaleUp"].setdefault("stabilizationWindowSeconds", 0)
-    behavior["scaleUp"].setdefault(
-        "policies",
-        [
-            {"type": "Pods", "value": 4, "periodSeconds": 15},
-            {"type": "Percent", "value": 100, "periodSeconds": 15},
-        ],
-    )
-    behavior["scaleDown"].setdefault("policies", [{"type": "Percent", "value": 100, "periodSeconds": 15}])
-
-
 def _workload_rules(new: Object, old: Object | None) -> Iterator[str]:
     spec = new["spec"]
     selector: Object = spec["selector"]
@@ -244,62 +232,66 @@ def _definition_rules(new: Object, _old: Object | None) -> Iterator[str]:
         yield "spec.versions: Invalid value: must have exactly one version marked as storage version"
 
 
-_STATUS = frozenset({"status"})
-_SCALED = frozenset({"status", "scale"})
-
-
-def _kind(group: str, name: str, plural: str, version: str = "v1", **facts: Any) -> Kind:
-    return Kind(group, version, name, plural, columns=COLUMNS.get(name, ()), **facts)
+_STATUS = {"subresources": frozenset({"status"})}
+_WORKLOAD = {
+    "subresources": frozenset({"status", "scale"}),
+    "rules": _workload_rules,
+    "categories": ("all",),
+    "counts_generations": True,
+}
+_COUNTED = {**_STATUS, "counts_generations": True}
+_FACTS: Mapping[Resource, Mapping[str, Any]] = {
+    NAMESPACES: {**_STATUS, "short_names": ("ns",)},
+    PODS: {
+        **_STATUS,
+        "short_names": ("po",),
+        "schema": _open(required=("spec",), spec=_POD_SPEC),
+        "defaults": _template_defaults,
+        "stops_gracefully": True,
+        "categories": ("all",),
+    },
+    SERVICES: {
+        **_STATUS,
+        "short_names": ("svc",),
+        "schema": _SERVICE,
+        "defaults": _service_defaults,
+        "categories": ("all",),
+    },
+    EVENTS: {"short_names": ("ev",)},
+    CONFIGMAPS: {"short_names": ("cm",)},
+    DEPLOYMENTS: {
+        **_WORKLOAD,
+        "short_names": ("deploy",),
+        "schema": _DEPLOYMENT,
+        "defaults": _deployment_defaults,
+    },
+    REPLICASETS: {
+        **_WORKLOAD,
+        "short_names": ("rs",),
+        "schema": _REPLICA_SET,
+        "defaults": _template_defaults,
+    },
+    CONTROLLERREVISIONS: {"rules": _revision_rules},
+    ENDPOINTSLICES: {"schema": _ENDPOINT_SLICE, "counts_generations": True},
+    PDBS: {**_COUNTED, "short_names": ("pdb",)},
+    LEASES: {},
+    HTTPROUTES: {**_COUNTED, "schema": _HTTP_ROUTE},
+    CRDS: {**_COUNTED, "short_names": ("crd", "crds"), "schema": _DEFINITION, "rules": _definition_rules},
+}
 
 
 def builtin_kinds() -> Kinds:
     """Return a fresh registry with the kinds of Kubernetes and of the Gateway API."""
-    return Kinds((*_core_kinds(), *_workload_kinds(), *_other_kinds()))
+    return Kinds(tuple(_kind(resource, facts) for resource, facts in _FACTS.items()))
 
 
-def _core_kinds() -> tuple[Kind, ...]:
-    pods: Any = {"stops_gracefully": True, "schema": _open(required=("spec",), spec=_POD_SPEC)}
-    services: Any = {"schema": _SERVICE, "defaults": _service_defaults, "categories": ("all",)}
-    return (
-        _kind("", "Namespace", "namespaces", namespaced=False, short_names=("ns",), subresources=_STATUS),
-        _kind(
-            "", "Pod", "pods", short_names=("po",), subresources=_STATUS, defaults=_template_defaults, **pods
-        ),
-        _kind("", "Service", "services", short_names=("svc",), subresources=_STATUS, **services),
-        _kind("", "Event", "events", short_names=("ev",)),
-        _kind("", "ConfigMap", "configmaps", short_names=("cm",)),
-        _kind("", "ServiceAccount", "serviceaccounts", short_names=("sa",)),
-    )
-
-
-def _workload_kinds() -> tuple[Kind, ...]:
-    shared: Any = {"counts_generations": True, "categories": ("all",), "subresources": _SCALED}
-    deployments: Any = {"schema": _DEPLOYMENT, "defaults": _deployment_defaults, "rules": _workload_rules}
-    replicas: Any = {"schema": _REPLICA_SET, "defaults": _template_defaults, "rules": _workload_rules}
-    return (
-        _kind("apps", "Deployment", "deployments", short_names=("deploy",), **deployments, **shared),
-        _kind("apps", "ReplicaSet", "replicasets", short_names=("rs",), **replicas, **shared),
-        _kind("apps", "ControllerRevision", "controllerrevisions", rules=_revision_rules),
-    )
-
-
-def _other_kinds() -> tuple[Kind, ...]:
-    policy: Any = {"short_names": ("pdb",), "subresources": _STATUS, "counts_generations": True}
-    scaler: Any = {
-        "short_names": ("hpa",),
-        "subresources": _STATUS,
-        "schema": _HPA,
-        "defaults": _scaling_defaults,
-    }
-    route: Any = {"subresources": _STATUS, "schema": _HTTP_ROUTE, "counts_generations": True}
-    definition: Any = {"namespaced": False, "short_names": ("crd", "crds"), "schema": _DEFINITION}
-    definition |= {"rules": _definition_rules, "subresources": _STATUS, "counts_generations": True}
-    slices: Any = {"schema": _ENDPOINT_SLICE, "counts_generations": True}
-    return (
-        _kind("discovery.k8s.io", "EndpointSlice", "endpointslices", **slices),
-        _kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", **policy),
-        _kind("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", version="v2", **scaler),
-        _kind("coordination.k8s.io", "Lease", "leases"),
-        _kind("gateway.networking.k8s.io", "HTTPRoute", "httproutes", **route),
-        _kind(CRD_GROUP, "CustomResourceDefinition", "customresourcedefinitions", **definition),
+def _kind(resource: Resource, facts: Mapping[str, Any]) -> Kind:
+    return Kind(
+        resource.group,
+        resource.version,
+        resource.kind,
+        resource.plural,
+        resource.namespaced,
+        columns=COLUMNS.get(resource.kind, PLAIN_COLUMNS),
+        **facts,
     )

@@ -1,32 +1,37 @@
 """What `kubectl get` prints: objects become rows of a `Table`, as the real server renders them.
 
-Built-in kinds have their familiar columns here, custom kinds bring `additionalPrinterColumns`. Called by
-`apiserver.py` when a client accepts `as=Table`; pure: the ages are computed against the moment that is handed
-in.
+Custom kinds bring `additionalPrinterColumns`; of the built-in ones those have their familiar columns that people look
+at beside a run, all others name and age. Called by `apiserver.py` when a client accepts `as=Table`; pure: the ages are
+computed against the moment that is handed in.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from canary.lab.objects import Object, is_deleting, is_true, labels_of, moment
-from canary.lab.resources import Column, Kind
+from canary.lab.objects import Object, is_deleting, is_true, moment
 
-_CREATED = ".metadata.creationTimestamp"
-_AGE = Column("Age", _CREATED, "date")
-_NAME = Column("Name", ".metadata.name")
-_STEP = re.compile(
-    r"\.([A-Za-z0-9_-]+|'[^']+')|\[(\d+)\]|\['([^']+)'\]|\[\?\(@\.(\w+)==[\"']([^\"']+)[\"']\)\]"
-)
+_STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\?\(@\.(\w+)==[\"']([^\"']+)[\"']\)\]")
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`: how the cell is read from the object. One of priority 1 is shown by `-o wide`."""
+
+    name: str
+    cell: Callable[[Object], Any]
+    type: str = "string"
+    priority: int = 0
+
+
 def table(
-    kind: Kind, objects: Sequence[Object], now: datetime, version: str, *, whole: bool = False
+    columns: Sequence[Column], objects: Sequence[Object], now: datetime, version: str, *, whole: bool = False
 ) -> Object:
     """Return the objects as a `Table`, each row with the metadata of its object, or with the object whole."""
-    columns = columns_of(kind)
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -36,56 +41,58 @@ def table(
     }
 
 
-def columns_of(kind: Kind) -> tuple[Column, ...]:
-    if not kind.columns:
-        return (_NAME, _AGE)
-    return kind.columns if kind.columns[0].name in ("Name", "Last Seen") else (_NAME, *kind.columns)
+def columns_of_definition(version: Mapping[str, Any]) -> tuple[Column, ...]:
+    """Return the columns that a version of a CustomResourceDefinition asks for, the name first."""
+    entries: Sequence[Mapping[str, Any]] = version.get("additionalPrinterColumns") or ()
+    own = (
+        Column(entry["name"], _at(entry["jsonPath"]), entry["type"], entry.get("priority", 0))
+        for entry in entries
+    )
+    return (_NAME, *own)
 
 
 def _definition(column: Column) -> Object:
-    return {
-        "name": column.name,
-        "type": column.type,
-        "format": "name" if column.name == "Name" else "",
-        "description": "",
-        "priority": column.priority,
-    }
+    form = "name" if column.name == "Name" else ""
+    said = {"name": column.name, "type": column.type, "format": form}
+    return {**said, "description": "", "priority": column.priority}
 
 
 def _row(obj: Object, columns: Sequence[Column], now: datetime, whole: bool) -> Object:
-    partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
-    return {"cells": [_cell(obj, column, now) for column in columns], "object": obj if whole else partial}
+    partly = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+    return {"cells": [_cell(obj, column, now) for column in columns], "object": obj if whole else partly}
 
 
 def _cell(obj: Object, column: Column, now: datetime) -> Any:
-    value = column.cell(obj) if column.cell is not None else select(obj, column.path)
+    value = column.cell(obj)
     if column.type == "date":
         return age(value, now) if isinstance(value, str) else "<unknown>"
-    if isinstance(value, dict | list):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, dict | list) else value
 
 
-def select(value: Any, path: str) -> Any:
-    """Follow the simple JSON path of a printer column; None where there is nothing."""
+def _at(path: str, default: Any = None) -> Callable[[Object], Any]:
+    return partial(select, path=path, default=default)
+
+
+def select(value: Any, path: str, default: Any = None) -> Any:
+    """Follow the simple JSON path of a printer column; return the default where there is nothing."""
     at = 0
     while at < len(path):
         step = _STEP.match(path, at)
         if step is None:
-            return None
+            return default
         value = _follow(value, step)
         at = step.end()
-    return value
+    return default if value is None else value
 
 
 def _follow(value: Any, step: re.Match[str]) -> Any:
-    name, index, quoted, field, wanted = step.groups()
-    if field is not None:
-        entries: list[Any] = value if isinstance(value, list) else []
-        return next((entry for entry in entries if entry.get(field) == wanted), None)
+    name, index, field, wanted = step.groups()
+    if name is not None:
+        return value.get(name) if isinstance(value, dict) else None
+    entries: list[Any] = value if isinstance(value, list) else []
     if index is not None:
-        return value[int(index)] if isinstance(value, list) and int(index) < len(value) else None
-    return value.get(quoted or name.strip("'")) if isinstance(value, dict) else None
+        return entries[int(index)] if int(index) < len(entries) else None
+    return next((entry for entry in entries if entry.get(field) == wanted), None)
 
 
 def age(text: str, now: datetime) -> str:
@@ -100,12 +107,16 @@ def age(text: str, now: datetime) -> str:
     return f"{seconds // _HOUR}h" if seconds < 2 * _DAY else f"{seconds // _DAY}d"
 
 
-def _number(path: str) -> Any:
-    return lambda obj: select(obj, path) or 0
+def _count(name: str, path: str) -> Column:
+    return Column(name, _at(path, 0), "integer")
 
 
-def _images(path: str) -> Any:
-    return lambda obj: ",".join(container["image"] for container in select(obj, path) or [])
+def _images(workload: Object) -> str:
+    return ",".join(container["image"] for container in workload["spec"]["template"]["spec"]["containers"])
+
+
+def _ready_replicas(deployment: Object) -> str:
+    return f"{select(deployment, '.status.readyReplicas', 0)}/{deployment['spec']['replicas']}"
 
 
 def _pod_ready(pod: Object) -> str:
@@ -117,21 +128,7 @@ def _pod_status(pod: Object) -> str:
     if is_deleting(pod):
         return "Terminating"
     waiting = select(pod, ".status.containerStatuses[0].state.waiting.reason")
-    return waiting or select(pod, ".status.phase") or "Pending"
-
-
-def _ports(service: Object) -> str:
-    ports = service["spec"].get("ports") or []
-    return ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports) or "<none>"
-
-
-def _addresses(endpoint_slice: Object) -> str:
-    found = [address for entry in endpoint_slice["endpoints"] or [] for address in entry["addresses"]]
-    return ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "") or "<unset>"
-
-
-def _slice_ports(endpoint_slice: Object) -> str:
-    return ",".join(str(port.get("port", "*")) for port in endpoint_slice.get("ports") or []) or "<unset>"
+    return waiting or select(pod, ".status.phase", "Pending")
 
 
 def _event_object(event: Object) -> str:
@@ -139,84 +136,40 @@ def _event_object(event: Object) -> str:
     return f"{subject.get('kind', '').lower()}/{subject.get('name', '')}"
 
 
-def _scale_target(scaler: Object) -> str:
-    target = scaler["spec"]["scaleTargetRef"]
-    return f"{target['kind']}/{target['name']}"
-
-
-_DEPLOYMENT = (
-    _NAME,
-    Column("Ready", cell=lambda obj: f"{_number('.status.readyReplicas')(obj)}/{obj['spec']['replicas']}"),
-    Column("Up-to-date", cell=_number(".status.updatedReplicas"), type="integer"),
-    Column("Available", cell=_number(".status.availableReplicas"), type="integer"),
-    _AGE,
-    Column("Images", cell=_images(".spec.template.spec.containers"), priority=1),
-)
-_REPLICA_SET = (
-    _NAME,
-    Column("Desired", ".spec.replicas", "integer"),
-    Column("Current", cell=_number(".status.replicas"), type="integer"),
-    Column("Ready", cell=_number(".status.readyReplicas"), type="integer"),
-    _AGE,
-    Column("Images", cell=_images(".spec.template.spec.containers"), priority=1),
-)
-_POD = (
-    _NAME,
-    Column("Ready", cell=_pod_ready),
-    Column("Status", cell=_pod_status),
-    Column("Restarts", cell=_number(".status.containerStatuses[0].restartCount"), type="integer"),
-    _AGE,
-    Column("IP", cell=lambda pod: select(pod, ".status.podIP") or "<none>", priority=1),
-)
-_EVENT = (
-    Column("Last Seen", ".lastTimestamp", "date"),
-    Column("Type", ".type"),
-    Column("Reason", ".reason"),
-    Column("Object", cell=_event_object),
-    Column("Message", ".message"),
-)
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "Deployment": _DEPLOYMENT,
-    "ReplicaSet": _REPLICA_SET,
-    "Pod": _POD,
-    "Event": _EVENT,
-    "Namespace": (_NAME, Column("Status", cell=lambda obj: select(obj, ".status.phase") or "Active"), _AGE),
-    "Service": (
+_NAME = Column("Name", _at(".metadata.name"))
+_AGE = Column("Age", _at(".metadata.creationTimestamp"), "date")
+_IMAGES = Column("Images", _images, priority=1)
+PLAIN_COLUMNS = (_NAME, _AGE)
+COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "Deployment": (
         _NAME,
-        Column("Type", ".spec.type"),
-        Column("Cluster-IP", ".spec.clusterIP"),
-        Column("Port(s)", cell=_ports),
+        Column("Ready", _ready_replicas),
+        _count("Up-to-date", ".status.updatedReplicas"),
+        _count("Available", ".status.availableReplicas"),
         _AGE,
+        _IMAGES,
     ),
-    "ConfigMap": (_NAME, Column("Data", cell=lambda obj: len(obj.get("data") or {}), type="integer"), _AGE),
-    "EndpointSlice": (
+    "ReplicaSet": (
         _NAME,
-        Column("AddressType", ".addressType"),
-        Column("Ports", cell=_slice_ports),
-        Column("Endpoints", cell=_addresses),
+        _count("Desired", ".spec.replicas"),
+        _count("Current", ".status.replicas"),
+        _count("Ready", ".status.readyReplicas"),
         _AGE,
+        _IMAGES,
     ),
-    "Lease": (_NAME, Column("Holder", ".spec.holderIdentity"), _AGE),
-    "HTTPRoute": (_NAME, Column("Hostnames", cell=lambda obj: str(obj["spec"].get("hostnames") or "")), _AGE),
-    "PodDisruptionBudget": (
+    "Pod": (
         _NAME,
-        Column("Min Available", ".spec.minAvailable"),
-        Column("Max Unavailable", ".spec.maxUnavailable"),
-        Column("Allowed Disruptions", cell=_number(".status.disruptionsAllowed"), type="integer"),
+        Column("Ready", _pod_ready),
+        Column("Status", _pod_status),
+        _count("Restarts", ".status.containerStatuses[0].restartCount"),
         _AGE,
+        Column("IP", _at(".status.podIP", "<none>"), priority=1),
     ),
-    "HorizontalPodAutoscaler": (
-        _NAME,
-        Column("Reference", cell=_scale_target),
-        Column("MinPods", ".spec.minReplicas"),
-        Column("MaxPods", ".spec.maxReplicas"),
-        _AGE,
+    "Event": (
+        Column("Last Seen", _at(".lastTimestamp"), "date"),
+        Column("Type", _at(".type")),
+        Column("Reason", _at(".reason")),
+        Column("Object", _event_object),
+        Column("Message", _at(".message")),
     ),
-    "ControllerRevision": (
-        _NAME,
-        Column("Controller", cell=lambda obj: labels_of(obj).get("app", "<none>")),
-        Column("Revision", ".revision", "integer"),
-        _AGE,
-    ),
-    "CustomResourceDefinition": (_NAME, Column("Created At", _CREATED)),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.objects import Object
+from canary.lab.printer import PLAIN_COLUMNS, Column, columns_of_definition
 from canary.lab.schema import Schema, refuse_unknown_rules
 
 CRD_GROUP = "apiextensions.k8s.io"
@@ -18,17 +19,6 @@ CRD_GROUP = "apiextensions.k8s.io"
 
 def _no_further_rules(_new: Object, _old: Object | None) -> Iterator[str]:
     return iter(())
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of `kubectl get`: a JSON path below the object, or a function of it."""
-
-    name: str
-    path: str = ""
-    type: str = "string"
-    priority: int = 0
-    cell: Callable[[Object], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,7 @@ class Kind:
     counts_generations: bool = False
     stops_gracefully: bool = False
     schema: Schema = field(default_factory=lambda: {"x-kubernetes-preserve-unknown-fields": True})
-    columns: tuple[Column, ...] = ()
+    columns: tuple[Column, ...] = PLAIN_COLUMNS
     defaults: Callable[[Object], None] | None = None
     rules: Callable[[Object, Object | None], Iterator[str]] = _no_further_rules
 
@@ -124,9 +114,5 @@ def kind_of_definition(definition: Mapping[str, Any]) -> Kind:
         subresources=frozenset(version.get("subresources") or {}) & {"status"},
         counts_generations=True,
         schema=schema,
-        columns=tuple(_column(entry) for entry in version.get("additionalPrinterColumns") or ()),
+        columns=columns_of_definition(version),
     )
-
-
-def _column(entry: Mapping[str, Any]) -> Column:
-    return Column(entry["name"], entry["jsonPath"], entry["type"], entry.get("priority", 0))

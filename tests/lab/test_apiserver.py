@@ -200,8 +200,8 @@ def test_a_table_has_a_row_for_each_object(server: ApiServer) -> None:
     add(server, "a", key="one")
     shown = server.handle(Request("GET", MAPS, accept="application/json;as=Table;v=v1;g=meta.k8s.io")).body
     assert shown["kind"] == "Table"
-    assert [column["name"] for column in shown["columnDefinitions"]] == ["Name", "Data", "Age"]
-    assert [row["cells"] for row in shown["rows"]] == [["a", 1, "0s"]]
+    assert [column["name"] for column in shown["columnDefinitions"]] == ["Name", "Age"]
+    assert [row["cells"] for row in shown["rows"]] == [["a", "0s"]]
 
 
 def test_an_admission_rule_can_refuse_and_can_rewrite(server: ApiServer) -> None:
@@ -236,21 +236,6 @@ def test_a_deployment_is_completed_as_a_real_server_does(server: ApiServer) -> N
     assert pod["containers"][0]["imagePullPolicy"] == "Always"
     assert pod["containers"][0]["ports"] == [{"containerPort": 80, "protocol": "TCP"}]
     assert (pod["restartPolicy"], pod["terminationGracePeriodSeconds"]) == ("Always", 30)
-
-
-def test_an_autoscalers_behavior_is_filled_in(server: ApiServer) -> None:
-    path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
-    target = {"kind": "Deployment", "name": "web"}
-    spec = {
-        "scaleTargetRef": target,
-        "maxReplicas": 5,
-        "behavior": {"scaleDown": {"selectPolicy": "Disabled"}},
-    }
-    behavior = server.handle(Request("POST", path, body={"metadata": {"name": "web"}, "spec": spec})).body[
-        "spec"
-    ]["behavior"]
-    assert behavior["scaleDown"]["selectPolicy"] == "Disabled"
-    assert behavior["scaleUp"]["policies"][0] == {"type": "Pods", "value": 4, "periodSeconds": 15}
 
 
 def test_stop_ends_open_watches_and_idle_connections(server: ApiServer, tmp_path: Path) -> None:
