@@ -5,9 +5,8 @@ path; `refuse_unknown_rules` compiles every CEL rule once, so that a CRD with a 
 evaluate is refused. Called by the store for CRDs and for the built-in kinds of `builtin_kinds.py`; pure.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import lru_cache
@@ -35,8 +34,7 @@ def complete(obj: Object, schema: Schema, stored: Object | None = None) -> Objec
 
 def _complete(value: Any, schema: Schema) -> Any:
     if isinstance(value, dict):
-        embedded = schema.get("x-kubernetes-embedded-resource")
-        _complete_object(value, schema, _OBJECT_META if embedded else frozenset())
+        _complete_object(value, schema, frozenset())
     elif isinstance(value, list) and "items" in schema:
         for entry in value:
             _complete(entry, schema["items"])
@@ -70,10 +68,9 @@ def unknown_fields(value: Any, schema: Schema, path: str = "", *, root: bool = T
         return
     fields: Mapping[str, Schema] = schema.get("properties") or {}
     rest = schema.get("additionalProperties")
-    has_meta = root or schema.get("x-kubernetes-embedded-resource")
     for name, entry in value.items():
         field = fields.get(name, rest if isinstance(rest, dict) else None)
-        if has_meta and name in _OBJECT_META:
+        if root and name in _OBJECT_META:
             continue
         if field is not None:
             yield from unknown_fields(entry, field, _joined(path, name), root=False)
@@ -105,7 +102,6 @@ def _shape_problems(value: Any, schema: Schema, path: str, old: Any) -> Iterator
         yield from _object_problems(value, schema, path, old)
     elif isinstance(value, list):
         yield from _list_problems(value, schema, path, old)
-    yield from _variants(value, schema, path)
 
 
 def _shown(value: Any) -> str:
@@ -210,8 +206,8 @@ def _joined(path: str, name: str) -> str:
 
 
 def _list_problems(value: list[Any], schema: Schema, path: str, old: Any) -> Iterator[str]:
-    keys = _list_keys(schema)
-    identities = [_identity(entry, keys) for entry in value] if keys is not None else []
+    keys: list[str] = schema.get("x-kubernetes-list-map-keys") or []
+    identities = [_identity(entry, keys) for entry in value] if keys else []
     before = {_identity(entry, keys): entry for entry in old} if keys and isinstance(old, list) else {}
     for index, identity in enumerate(identities):
         if identity in identities[:index]:
@@ -221,32 +217,8 @@ def _list_problems(value: list[Any], schema: Schema, path: str, old: Any) -> Ite
         yield from problems(entry, schema.get("items") or {}, f"{path}[{index}]", former)
 
 
-def _list_keys(schema: Schema) -> tuple[str, ...] | None:
-    """Return the keys that tell entries apart: () for a set (the whole entry does), None for a plain list."""
-    match schema.get("x-kubernetes-list-type"):
-        case "map":
-            return tuple(schema.get("x-kubernetes-list-map-keys") or ())
-        case "set":
-            return ()
-        case _:
-            return None
-
-
-def _identity(entry: Any, keys: tuple[str, ...] | None) -> str:
-    if not keys or not isinstance(entry, dict):
-        return canonical(entry)
-    return canonical({key: entry.get(key) for key in keys})
-
-
-def _variants(value: Any, schema: Schema, path: str) -> Iterator[str]:
-    for choice in schema.get("allOf") or ():
-        yield from problems(value, choice, path)
-    for word, most in (("anyOf", math.inf), ("oneOf", 1)):
-        choices = schema.get(word)
-        if choices and not 1 <= sum(not any(problems(value, choice, path)) for choice in choices) <= most:
-            yield f"{path}: Invalid value: {_shown(value)}: must fit {word} of {len(choices)} forms"
-    if "not" in schema and not any(problems(value, schema["not"], path)):
-        yield f"{path}: Invalid value: {_shown(value)}: has a form that is ruled out"
+def _identity(entry: Any, keys: Sequence[str]) -> str:
+    return canonical({key: entry.get(key) for key in keys} if isinstance(entry, dict) else entry)
 
 
 def _rule_problems(value: Any, schema: Schema, path: str, old: Any) -> Iterator[str]:
@@ -261,8 +233,7 @@ def _rule_problems(value: Any, schema: Schema, path: str, old: Any) -> Iterator[
         else:
             why = entry.get("message") or f"failed rule: {rule}"
         if not holds:
-            where = path + (entry.get("fieldPath") or "") or "<root>"
-            yield f"{where}: Invalid value: {_shown(value)}: {why}"
+            yield f"{path or '<root>'}: Invalid value: {_shown(value)}: {why}"
 
 
 def refuse_unknown_rules(schema: Schema, path: str = "") -> None:
