@@ -17,6 +17,7 @@ from canary.core.decision import Run
 from canary.core.detect import counters, family
 from canary.core.detect.counters import Folded, Reading, Sample
 from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings, StateUnreadable
+from canary.core.detect.ratio import Interval
 from canary.core.evidence import Finding, Missing, Share
 from canary.core.memory import Memory, ShareMemory
 from canary.core.plan import Floors, monitor_names, settings_of
@@ -292,7 +293,7 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
     likely, missing = judgement.likely_start, judgement.missing
     before = run.status.analysis
     blind_since = None if missing is None else before.blind_since or _moment(run, looked.at)
-    limit = judgement.limit_log
+    limit, lost = judgement.limit_log, _lost(judgement)
     now = before.model_copy(
         update={
             "started_at": started,
@@ -305,9 +306,9 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
             "effects": [_effect(view, judgement) for view in judgement.monitors.values()],
             "orders": figure(judgement.orders.seen),
             "orders_expected": figure(judgement.orders.expected),
-            "lost": figure(judgement.lost.point),
-            "lost_low": figure(judgement.lost.low),
-            "lost_high": figure(judgement.lost.high),
+            "lost": figure(lost.point),
+            "lost_low": figure(lost.low),
+            "lost_high": figure(lost.high),
             "likely_start_at": started + timedelta(seconds=likely) if likely is not None else None,
             "more_orders": figure(judgement.more_orders),
             "more_seconds": figure(judgement.more_seconds),
@@ -318,6 +319,16 @@ def _shown(run: Run, judgement: Judgement, when: tuple[Looked, datetime]) -> Ana
     compares = run.status.traffic.weight_ppm < PPM
     decided = judgement.verdict in (Verdict.ROLL_BACK, Verdict.DRAIN)
     return now if compares or decided else _with_last_comparison(now, before)
+
+
+def _lost(judgement: Judgement) -> Interval:
+    """Return the orders lost: by the new version, or by everybody where the whole site fell."""
+    if judgement.verdict is not Verdict.DRAIN:
+        return judgement.lost
+    site = judgement.monitors[MonitorName.SITE]
+    missing = [site.expected * (1.0 - (ratio or 0.0)) for ratio in (site.effect.point, site.effect.low)]
+    least = 0.0 if site.effect.high is None else site.expected * (1.0 - site.effect.high)
+    return Interval(missing[0], max(0.0, least), missing[1])
 
 
 def _with_last_comparison(now: AnalysisStatus, before: AnalysisStatus) -> AnalysisStatus:

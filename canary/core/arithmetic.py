@@ -73,9 +73,8 @@ def _time(at: datetime) -> str:
 
 def _evidence(run: StoredRun, effect: Measured) -> list[str]:
     seen, expected = wording.count(effect.seen), wording.count(effect.expected)
-    lines = _labelled(
-        "Evidence", f"{effect.name}: {seen} seen, {expected} expected of as many requests on {run.old}"
-    )
+    whence = "forecast" if effect.name == "site" else f"expected of as many requests on {run.old}"
+    lines = _labelled("Evidence", f"{effect.name}: {seen} seen, {expected} {whence}")
     lines += _labelled("", f"effect {effect_text(effect)}, with 95 % limits for this one look")
     since = run.at("analysis", "likelyStartAt")
     if since is not None:

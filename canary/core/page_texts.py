@@ -89,7 +89,10 @@ def _what_was_seen(run: StoredRun) -> str:
     decided = run.at("decidedAt")
     after_start = seconds_between(run.at("exposedAt"), decided)
     after_break = seconds_between(run.at("analysis", "likelyStartAt"), decided)
-    parts = [f"{_effect(run.worst)} in the {share(run.top_ppm)} slice"]
+    where = (
+        f"with {share(run.top_ppm)} on {run.new}" if _site_fell(run) else f"in the {share(run.top_ppm)} slice"
+    )
+    parts = [f"{_effect(run.worst)} {where}"]
     parts += [f"{duration(after_start)} after start"] if after_start is not None else []
     parts += [f"{duration(after_break)} after it broke"] if after_break is not None and _crossed(run) else []
     return ", ".join(parts)
@@ -100,15 +103,20 @@ def _effect(worst: Measured | None) -> str:
         return "no effect measured"
     change = wording.change(worst.point, worst.low, worst.high)
     low, high = (end.replace("..", "?") for end in (change.low, change.high))
-    return f"{worst.name} {change.text} (95 % CI {low}..{high})"
+    name = "the whole site's orders" if worst.name == "site" else worst.name
+    return f"{name} {change.text} (95 % CI {low}..{high})"
 
 
 def _crossed(run: StoredRun) -> bool:
     return run.worst is not None and run.worst.state == "crossed"
 
 
+def _site_fell(run: StoredRun) -> bool:
+    return _crossed(run) and run.worst is not None and run.worst.name == "site"
+
+
 def _why(run: StoredRun) -> str:
-    if not _crossed(run):
+    if not _crossed(run) or _site_fell(run):
         return run.message or "not said"
     worst = run.worst.name if run.worst else ""
     calm = [effect.name for effect in run.measured if effect.state == "clear" and _holds_zero(effect)]

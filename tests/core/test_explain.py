@@ -161,6 +161,21 @@ def test_an_effect_beyond_ten_times_is_told_in_times_on_every_surface():
     assert "effect 171 times as many [96,310]" in "\n".join(explanation(run))
 
 
+def test_a_fall_of_the_whole_site_is_told_as_one():
+    run = rolled_back()
+    run["status"]["analysis"] |= {"worst": "site"}
+    run["status"]["analysis"]["effects"][0] |= {
+        "name": "site",
+        "point": "-0.98",
+        "low": "-0.99",
+        "high": "-0.95",
+    }
+    run = StoredRun(run)
+    told = body(run, SAFE, Place())
+    assert "the whole site's orders -98 % (95 % CI -99..-95) with 1 % on v2.31.0, 15 s after start" in told
+    assert "site: 0 seen, 20 forecast\n" in "\n".join(explanation(run))
+
+
 def test_the_words_of_kubectl_get_come_from_the_same_author():
     assert shown(StoredRun(rolled_back()), NOW) == {
         "slice": "0%",

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from canary.api.reasons import FINAL_PHASES, Phase, Verb
 from canary.core.decision import Limits, Run
 from canary.lab.scenario import Scenario, Setting
@@ -53,6 +55,14 @@ def test_a_site_that_recovers_without_the_new_version_blames_it() -> None:
     assert run.status.analysis.worst == "site"
     drained = next(notice for notice in run.status.notices if notice.reason == Phase.DRAINING)
     assert drained.title.startswith("ACTION NEEDED - the whole site fell")
+    blamed = run.status.notices[-1].body
+    assert "the whole site's orders -" in blamed
+    assert "with 1 % on v2.31.0" in blamed
+    assert "slice" not in blamed
+    site = next(effect for effect in run.status.analysis.effects if effect.name == "site")
+    missing = float(site.expected) - float(site.seen)
+    assert float(run.status.analysis.lost) == pytest.approx(missing, rel=1e-3)
+    assert f"about {missing:.0f} orders" in blamed
 
 
 def test_a_site_that_recovers_late_leaves_the_cause_open_and_resume_starts_over() -> None:
