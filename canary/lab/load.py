@@ -1,26 +1,26 @@
 """The customers: open-loop HTTP load with a daily curve, who know whether they meant to order and whether they could.
 
 In go commands (`run` with an address, a rate and a seed); out comes an event a second with all totals so far, by the
-version that answered. Arrivals do not wait for answers, as people do not; connections are bounded, and a customer
-for whom none is free is counted as turned away. Runs as a child process (`child.py`).
+version that answered. Arrivals do not wait for answers, as people do not; visits at a time are bounded, and whoever
+would be one more stays away. Runs as a child process (`child.py`).
 """
 
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from canary.lab.child import Tell, run_child
 from canary.lab.demand import LEVEL_MEMORY_SECONDS, LEVEL_SPREAD, Wander, daily_curve, poisson
-from canary.lab.wire import WireError, frame
+from canary.lab.wire import Message, Pool, WireError
 
 TICK_SECONDS = 0.005
 REPORT_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
-MAX_CONNECTIONS = 256
+PATIENCE_SECONDS = 15.0  # longer than the gateway waits for a pod
+MAX_VISITS = 256
 _VERSION = b"\r\nX-Shop-Version: "
 
 
@@ -55,8 +55,8 @@ class Customers:
         self._random = random.Random(shopping.seed)
         self._wander = Wander(self._random, LEVEL_SPREAD, LEVEL_MEMORY_SECONDS)
         self._requests = {buys: _request(shopping, buys) for buys in (True, False)}
-        self._idle: deque[_Connection] = deque()
-        self._connections: set[_Connection] = set()
+        self._pool = Pool(shopping.host, shopping.port, PATIENCE_SECONDS)
+        self._visits: set[asyncio.Task[None]] = set()
         self.total = Sales()
         self.by_version: dict[str, Sales] = {}
 
@@ -73,15 +73,14 @@ class Customers:
 
     async def leave(self) -> None:
         """Wait until everybody who came was answered, within a bound."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + LEAVE_SECONDS
-        while len(self._idle) < len(self._connections) and loop.time() < deadline:
-            await asyncio.sleep(TICK_SECONDS)
+        if self._visits:
+            await asyncio.wait(self._visits, timeout=LEAVE_SECONDS)
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in tuple(self._connections):
-            connection.close()
+        for visit in self._visits:
+            visit.cancel()
+        self._pool.close()
 
     def _expected(self, age: float, seconds: float) -> float:
         if self._shopping.steady:
@@ -90,85 +89,29 @@ class Customers:
 
     def _arrive(self) -> None:
         buys = self._random.random() < self._shopping.conversion
-        if self._idle:
-            self._idle.pop().ask(self._requests[buys], buys)
-        elif len(self._connections) < MAX_CONNECTIONS:
-            connection = _Connection(self)
-            self._connections.add(connection)
-            connection.opening = asyncio.ensure_future(self._open(connection, buys))
+        if len(self._visits) < MAX_VISITS:
+            visit = asyncio.create_task(self._visit(buys))
+            self._visits.add(visit)
+            visit.add_done_callback(self._visits.discard)
 
-    async def _open(self, connection: "_Connection", buys: bool) -> None:
+    async def _visit(self, buys: bool) -> None:
         try:
-            loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: connection, self._shopping.host, self._shopping.port)
-        except OSError:
-            self.lost(connection, buys)
-            return
-        connection.ask(self._requests[buys], buys)
-
-    def answered(self, connection: "_Connection", answer: bytes, buys: bool) -> None:
-        """Count one answer; its connection is free again."""
-        self._idle.append(connection)
-        at = answer.find(_VERSION)
-        version = answer[at + len(_VERSION) : answer.index(b"\r\n", at + 2)].decode() if at >= 0 else ""
-        failed = answer[9:10] == b"5"
-        placed = b'"order"' in answer
-        for sales in (self.total, self.by_version.setdefault(version, Sales())):
-            sales.requests += 1
-            sales.wanted += buys
-            sales.placed += placed
-            sales.failed += failed
-
-    def lost(self, connection: "_Connection", buys: bool | None) -> None:
-        """Forget a connection that ended; with `buys` given a customer was waiting on it."""
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if buys is not None:
+            answer = await self._pool.ask(self._requests[buys])
+        except (OSError, WireError):
             self.total.requests += 1
             self.total.wanted += buys
             self.total.broken += 1
-
-
-class _Connection(asyncio.Protocol):
-    """A customer's side of a connection: one request at a time."""
-
-    def __init__(self, customers: Customers) -> None:
-        self._customers = customers
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._buys: bool | None = None
-        self.opening: asyncio.Future[None] | None = None  # kept: a task that nobody holds may be collected
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._customers.lost(self, self._buys)
-
-    def ask(self, request: bytes, buys: bool) -> None:
-        """Send a request."""
-        self._buys = buys
-        if self._transport is not None:
-            self._transport.write(request)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        try:
-            found = frame(self._buffer)
-        except WireError:
-            self.close()
             return
-        if found is None or self._buys is None:
-            return
-        answer, self._buffer = self._buffer[: found.size], self._buffer[found.size :]
-        buys, self._buys = self._buys, None
-        self._customers.answered(self, answer, buys)
+        for sales in (self.total, self.by_version.setdefault(_version(answer), Sales())):
+            sales.requests += 1
+            sales.wanted += buys
+            sales.placed += b'"order"' in answer.body
+            sales.failed += answer.start[1].startswith("5")
+
+
+def _version(answer: Message) -> str:
+    _, _, rest = answer.head.partition(_VERSION)
+    return rest.partition(b"\r\n")[0].decode()
 
 
 def _request(shopping: Shopping, buys: bool) -> bytes:

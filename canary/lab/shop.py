@@ -19,12 +19,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from canary.lab.child import run_child
 from canary.lab.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, Fault, FaultKind, order
-from canary.lab.wire import Request, Respond, ServerConnection, response
+from canary.lab.wire import Message, Server, response
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEAST_SERVICE_SECONDS = 0.001
 MEAN_SERVICE_SECONDS = 0.005
-BACKLOG = 512
 MAX_ADDRESSES_TRIED = 64
 
 
@@ -123,50 +122,44 @@ class Pod:
         self._metrics = PodMetrics(spec.version)
         self._random = random.Random(f"{spec.seed}/{spec.uid}")
         self._headers = f"X-Shop-Version: {spec.version}\r\nX-Shop-Pod: {spec.uid}\r\n"
-        self._servers: list[asyncio.Server] = []
-        self._connections: set[ServerConnection] = set()
+        self._servers: list[Server] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
 
     async def start(self) -> None:
         """Listen; raise OSError if an address is taken."""
         for port in self.spec.ports:
-            server = await self._loop.create_server(
-                lambda: ServerConnection(self._handle, self._connections), self.spec.ip, port, backlog=BACKLOG
-            )
-            self._servers.append(server)
+            self._servers.append(Server(self._handle))
+            await self._servers[-1].open(self.spec.ip, port)
         self.ready = True
         if self.spec.fault.kind is FaultKind.CRASH_LOOP:
             self._timer = self._loop.call_later(self.spec.fault.after_seconds + CRASH_SECONDS, self._crash)
 
     def stop(self) -> None:
-        """Close at once, listeners and connections; idempotent."""
-        self.ready, self._ended = False, True
+        """Close at once; a process that ends takes the requests that it was serving with it. Idempotent."""
+        self.ready = False
         if self._timer is not None:
             self._timer.cancel()
         for server in self._servers:
             server.close()
-        for connection in tuple(self._connections):
-            connection.close()
 
     def _crash(self) -> None:
         self.stop()
         self._crashed(self.spec.uid)
 
-    def _handle(self, request: Request, respond: Respond) -> None:
-        match request.method, request.path:
-            case "POST", "/checkout":
-                self._checkout(request, respond)
-            case "GET", "/metrics":
-                respond(response(200, self._metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4))
-            case "GET", "/healthz":
-                respond(response(200, b"{}"))
-            case "GET", "/readyz":
-                respond(response(200 if self.ready else 503, b"{}"))
+    async def _handle(self, request: Message) -> bytes:
+        match request.start[:2]:
+            case ["POST", "/checkout"]:
+                return await self._checkout(request)
+            case ["GET", "/metrics"]:
+                return response(200, self._metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+            case ["GET", "/healthz"]:
+                return response(200, b"{}")
+            case ["GET", "/readyz"]:
+                return response(200 if self.ready else 503, b"{}")
             case _:
-                respond(response(404, b"{}"))
+                return response(404, b"{}")
 
-    def _checkout(self, request: Request, respond: Respond) -> None:
+    async def _checkout(self, request: Message) -> bytes:
         now = time.time()
         self.truth.meet(now)
         effect = self.spec.fault.effect(now - (self.truth.first_request_at or now))
@@ -174,12 +167,8 @@ class Pod:
         if self._random.random() < effect.slow:
             seconds += SLOW_SECONDS
         begun = self._loop.time()
-        buys = b"true" in request.body
-        self._loop.call_later(seconds, self._finish, respond, (buys, effect, begun))
-
-    def _finish(self, respond: Respond, request: tuple[bool, Effect, float]) -> None:
-        if not self._ended:  # a process that ended takes the requests that it was serving with it
-            respond(self._answer(*request))
+        await asyncio.sleep(seconds)
+        return self._answer(b"true" in request.body, effect, begun)
 
     def _answer(self, buys: bool, effect: Effect, begun: float) -> bytes:
         """Complete one customer's request: count it, as the version would, and as it really was."""

@@ -1,17 +1,20 @@
 """As much HTTP/1.1 as the lab's shop, gateway and customers speak: kept-alive connections and bodies of known length.
 
-Bytes go in, framed messages come out. It is our own because the lab carries more than a thousand requests a second
-through three processes beside the controller on two cores, which the libraries at hand do not; nothing outside the
-lab uses it. `shop.py`, `gateway.py` and `load.py` do.
+`Server` hands requests to a coroutine and writes its answers in order; `Pool` asks one endpoint over connections that
+it keeps. It is our own because the lab carries more than a thousand requests a second through three processes beside
+the controller on two cores, which the libraries at hand do not. `shop.py`, `gateway.py` and `load.py` use it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024 * 1024
+MAX_IDLE = 256  # connections that a pool keeps open
+BACKLOG = 512
 _REASONS = {
     200: "OK",
     404: "Not Found",
@@ -21,52 +24,49 @@ _REASONS = {
 }
 
 
-class Frame(NamedTuple):
-    """One whole message at the start of a buffer: the length of its head, and of all of it."""
-
-    head: int
-    size: int
-
-
 class WireError(Exception):
-    """The other side does not speak what the lab speaks."""
-
-
-def frame(buffer: bytes) -> Frame | None:
-    """Return the first whole message of the buffer, or None; raise WireError for what cannot become one."""
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        if len(buffer) > MAX_HEAD_BYTES:
-            raise WireError("the head is too long")
-        return None
-    head = buffer[:end].lower()
-    if b"\r\ntransfer-encoding:" in head:
-        raise WireError("a body of unknown length")
-    length = _content_length(head)
-    if length > MAX_BODY_BYTES:
-        raise WireError("the body is too long")
-    size = end + 4 + length
-    return Frame(end + 4, size) if len(buffer) >= size else None
-
-
-def _content_length(head: bytes) -> int:
-    at = head.find(b"\r\ncontent-length:")
-    if at < 0:
-        return 0
-    digits = head[at + 17 :].split(b"\r\n", 1)[0].strip()
-    if not digits.isdigit():
-        raise WireError("a content-length that is no number")
-    return int(digits)
+    """The other side does not speak what the lab speaks, or ended in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a handler is given."""
+class Message:
+    """A whole request or answer as it came; the head ends with its empty line."""
 
-    method: str
-    path: str
+    head: bytes
     body: bytes
-    raw: bytes  # all of it, as it came
+
+    @property
+    def raw(self) -> bytes:
+        return self.head + self.body
+
+    @property
+    def start(self) -> list[str]:
+        """Return the three words of the first line."""
+        return self.head[: self.head.index(b"\r\n")].decode("latin-1").split(" ", 2)
+
+
+async def read_message(reader: asyncio.StreamReader) -> Message | None:
+    """Return the next message, or None where the connection ended before it; raise WireError for anything else."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = _body_size(head.lower())
+        return Message(head, await reader.readexactly(size) if size else b"")
+    except asyncio.IncompleteReadError as error:
+        if error.partial or error.expected:
+            raise WireError("the connection ended within a message") from error
+        return None
+    except (asyncio.LimitOverrunError, OSError) as error:
+        raise WireError(str(error)) from error
+
+
+def _body_size(head: bytes) -> int:
+    if b"\r\ntransfer-encoding:" in head:
+        raise WireError("a body of unknown length")
+    at = head.find(b"\r\ncontent-length:")
+    digits = head[at + 17 :].split(b"\r\n", 1)[0].strip() if at >= 0 else b"0"
+    if not digits.isdigit() or int(digits) > MAX_BODY_BYTES:
+        raise WireError(f"a body of {digits!r} bytes")
+    return int(digits)
 
 
 def response(status: int, body: bytes, headers: str = "", content_type: str = "application/json") -> bytes:
@@ -77,58 +77,86 @@ def response(status: int, body: bytes, headers: str = "", content_type: str = "a
     ).encode() + body
 
 
-Respond = Callable[[bytes], None]
-Handler = Callable[[Request, Respond], None]  # must answer every request once, now or later
+Handler = Callable[[Message], Awaitable[bytes]]
 
 
-class ServerConnection(asyncio.Protocol):
-    """The server's side of a connection: one request at a time, answered in order."""
+class Server:
+    """One listener: the requests of a connection are answered one after the other, until `close`."""
 
-    def __init__(self, handler: Handler, open_connections: "set[ServerConnection]") -> None:
-        self._handler = handler
-        self._open = open_connections
-        self._buffer = b""
-        self._busy = False
-        self._transport: asyncio.Transport | None = None
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self._listener: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._open.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._open.discard(self)
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if not self._busy:
-            self._next()
+    async def open(self, host: str, port: int = 0) -> int:
+        """Listen and return the port; raise OSError if the address is taken."""
+        self._listener = await asyncio.start_server(
+            self._serve, host, port, backlog=BACKLOG, limit=MAX_HEAD_BYTES
+        )
+        return int(self._listener.sockets[0].getsockname()[1])
 
     def close(self) -> None:
-        """End the connection."""
-        if self._transport is not None:
-            self._transport.close()
+        """Let go of the port and of every connection, with the requests that are under way."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in tuple(self._serving):
+            task.cancel()
 
-    def _next(self) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine that runs is in a task"
+        self._serving.add(task)
         try:
-            found = frame(self._buffer)
-        except WireError:
-            self.close()
-            return
-        if found is None:
-            return
-        raw, self._buffer = self._buffer[: found.size], self._buffer[found.size :]
-        line = raw[: raw.index(b"\r\n")].decode("latin-1").split(" ")
-        if len(line) != 3:
-            self.close()
-            return
-        self._busy = True
-        self._handler(Request(line[0], line[1], raw[found.head :], raw), self._respond)
+            with suppress(WireError, asyncio.CancelledError):
+                while (request := await read_message(reader)) is not None and len(request.start) == 3:
+                    writer.write(await self._handle(request))
+        finally:
+            self._serving.discard(task)
+            writer.close()
 
-    def _respond(self, answer: bytes) -> None:
-        self._busy = False
-        if self._transport is None:
-            return
-        self._transport.write(answer)
-        if self._buffer:
-            self._next()
+
+class Pool:
+    """Kept-alive connections to one endpoint, each for one request at a time."""
+
+    def __init__(self, host: str, port: int, wait_seconds: float) -> None:
+        self._address = (host, port)
+        self._wait_seconds = wait_seconds
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, raw: bytes) -> Message:
+        """Send a request and return the whole answer.
+
+        Raise OSError where nobody listens, WireError where no whole answer comes in time.
+        """
+        reader, writer = self._kept() or await asyncio.open_connection(*self._address, limit=MAX_HEAD_BYTES)
+        try:
+            writer.write(raw)
+            async with asyncio.timeout(self._wait_seconds):
+                answer = await read_message(reader)
+        except TimeoutError as error:
+            writer.close()
+            raise WireError("no answer in time") from error
+        except BaseException:
+            writer.close()
+            raise
+        if answer is None:
+            writer.close()
+            raise WireError("the connection ended without an answer")
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append((reader, writer))
+        else:
+            writer.close()
+        return answer
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
+        return None
