@@ -2,8 +2,7 @@
 
 `SimClock` is a `canary.clock.Clock` that never waits: `sleep` and `run_*` jump to the next due timer and run
 it. Equal due moments run in the order in which they were asked for. `Timers` is the one seam that the
-cluster's controllers and the simulated shop need; `loop.RealTimeLoop` is its implementation on the wall
-clock.
+cluster's controllers and the simulated shop need; `cluster.RealTimeLoop` is its implementation on the wall clock.
 """
 
 import heapq
@@ -26,17 +25,12 @@ class Timer:
     due: float
     number: int
     callback: Callable[[], None] = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
-
-    def cancel(self) -> None:
-        """Make sure that the callback does not run; after it ran this has no effect."""
-        self.cancelled = True
 
 
 class Timers(Protocol):
     """Whoever can call back later."""
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Run `callback` once, `seconds` from now (0: as soon as the caller has returned)."""
         ...
 
@@ -66,19 +60,15 @@ class SimClock:
         """Put the wall clock forward or back, as an administrator would; intervals do not notice."""
         self._shift += timedelta(seconds=seconds)
 
-    def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, due: float, callback: Callable[[], None]) -> None:
         """Run `callback` once when `monotonic()` reaches `due`; a past moment means next."""
-        timer = Timer(max(due, self._elapsed), next(self._numbers), callback)
-        heapq.heappush(self._timers, timer)
-        return timer
+        heapq.heappush(self._timers, Timer(max(due, self._elapsed), next(self._numbers), callback))
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        return self.call_at(self._elapsed + seconds, callback)
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.call_at(self._elapsed + seconds, callback)
 
     def next_due(self) -> float | None:
         """Return the moment of the next timer on the monotonic scale, or None if none waits."""
-        while self._timers and self._timers[0].cancelled:
-            heapq.heappop(self._timers)
         return self._timers[0].due if self._timers else None
 
     def step(self) -> bool:

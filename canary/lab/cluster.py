@@ -5,20 +5,23 @@ happens when the owner moves the clock. `RealTimeCluster` runs the controllers o
 rehearse, tests.
 """
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from canary.clock import Clock, WallClock
 from canary.lab.admission import Rule, User, guard_rules
 from canary.lab.apiserver import ApiServer, InProcessTransport
 from canary.lab.clock import SimClock, Timers
 from canary.lab.controllers import Controllers
-from canary.lab.loop import RealTimeLoop
 from canary.lab.objects import Object
 from canary.lab.pods import Kubelet, TimedKubelet
 from canary.lab.resources import CRD_GROUP
 from canary.lab.store import Store
 
 KubeletMaker = Callable[[Store, Timers], Kubelet]
+STOP_SECONDS = 5.0
 DEFAULT_GRACE_SECONDS = 0.5  # a deleted pod serves on for so long, as behind a preStop sleep
 
 
@@ -64,6 +67,28 @@ class Cluster:
 def simulated_cluster(clock: SimClock, kubelet: KubeletMaker = TimedKubelet, *, seed: int = 0) -> Cluster:
     """Return a cluster that lives on simulated time; nothing happens but by moving `clock`."""
     return Cluster(clock, clock, kubelet, seed=seed)
+
+
+class RealTimeLoop:
+    """`Timers` on the wall clock: one thread that runs callbacks when they are due, asked from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lab-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop after the callback that runs now; idempotent."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(STOP_SECONDS)
+            self._loop.close()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, callback)
 
 
 class RealTimeCluster(Cluster):

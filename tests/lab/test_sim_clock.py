@@ -26,14 +26,6 @@ def test_a_timer_made_by_a_timer_runs_in_its_turn() -> None:
     assert seen == [0.0, 2.0, 4.0]
 
 
-def test_a_cancelled_timer_does_not_run() -> None:
-    clock, seen = SimClock(), list[int]()
-    clock.call_later(1.0, lambda: seen.append(1)).cancel()
-    clock.run_for(2)
-    assert seen == []
-    assert clock.next_due() is None
-
-
 def test_sleep_runs_what_falls_due_meanwhile() -> None:
     clock, seen = SimClock(), list[int]()
     clock.call_later(1.0, lambda: seen.append(1))
