@@ -35,7 +35,6 @@ class Task(StrEnum):
     DEPLOYMENT = "Deployment"
     REPLICA_SET = "ReplicaSet"
     SERVICE = "Service"
-    BUDGET = "PodDisruptionBudget"
     POD = "Pod"
     GARBAGE = "Garbage"
 
@@ -63,7 +62,6 @@ class Controllers:
             Task.DEPLOYMENT: rollout.reconcile,
             Task.REPLICA_SET: replicas.reconcile,
             Task.SERVICE: endpoints.reconcile,
-            Task.BUDGET: endpoints.reconcile_budget,
             Task.GARBAGE: collect_garbage,
         }
         store.subscribe(self._note)
@@ -145,7 +143,7 @@ def _concerned(store: Store, event: Event) -> Iterator[Key]:
     if owner is not None and owner["kind"] in ("Deployment", "ReplicaSet", "Service"):
         yield Key(Task(owner["kind"]), namespace, owner["name"])
     match event.kind.name:
-        case "Deployment" | "ReplicaSet" | "Service" | "PodDisruptionBudget":
+        case "Deployment" | "ReplicaSet" | "Service":
             yield Key(Task(event.kind.name), namespace, name_of(obj))
         case "Pod":
             yield Key(Task.POD, namespace, name_of(obj))
@@ -160,9 +158,6 @@ def _selecting(store: Store, pods: list[Object]) -> Iterator[Key]:
         selector = {"matchLabels": service["spec"].get("selector") or {}}
         if any(matches(selector, labels_of(pod)) for pod in pods):
             yield Key(Task.SERVICE, namespace, name_of(service))
-    for budget in store.select(store.kinds.named("PodDisruptionBudget"), namespace):
-        if any(matches(budget["spec"].get("selector") or {}, labels_of(pod)) for pod in pods):
-            yield Key(Task.BUDGET, namespace, name_of(budget))
 
 
 def collect_garbage(store: Store, _namespace: str, uid: str) -> None:

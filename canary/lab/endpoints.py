@@ -1,8 +1,7 @@
 """The EndpointSlice controller: which addresses a Service stands for, and which of them are ready.
 
 One slice for each set of resolved ports. Pods that end stay in it, marked terminating and not ready, until
-they are gone. Also here, because it counts the same pods: the status of PodDisruptionBudgets. Called by
-`controllers.py`.
+they are gone. Called by `controllers.py`.
 """
 
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from canary.lab.objects import (
 from canary.lab.pods import NODE
 from canary.lab.rollout import owner_reference
 from canary.lab.selectors import matches
-from canary.lab.store import STATUS, Store
+from canary.lab.store import Store
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -109,35 +108,3 @@ def _endpoint(pod: Object) -> Object:
 def _updated(obj: Object, wanted: Object) -> Object:
     obj["metadata"]["labels"] = wanted["metadata"]["labels"]
     return {**obj, "endpoints": wanted["endpoints"], "ports": wanted["ports"]}
-
-
-def reconcile_budget(store: Store, namespace: str, name: str) -> None:
-    """Count the pods that a PodDisruptionBudget protects."""
-    kind = store.kinds.named("PodDisruptionBudget")
-    budget = store.find(kind, namespace, name)
-    if budget is None:
-        return
-    selector = budget["spec"].get("selector") or {}
-    pods = [
-        pod for pod in store.select(store.kinds.named("Pod"), namespace) if matches(selector, labels_of(pod))
-    ]
-    healthy = sum(is_true(pod, "Ready") and not is_deleting(pod) for pod in pods)
-    desired = _desired(budget["spec"], len(pods))
-    status = {
-        "expectedPods": len(pods),
-        "currentHealthy": healthy,
-        "desiredHealthy": desired,
-        "disruptionsAllowed": max(healthy - desired, 0),
-        "observedGeneration": budget["metadata"]["generation"],
-    }
-    store.update(kind, (namespace, name), lambda obj: {**obj, "status": status}, STATUS)
-
-
-def _desired(spec: Object, pods: int) -> int:
-    if "maxUnavailable" in spec:
-        return max(pods - _count(spec["maxUnavailable"], pods), 0)
-    return _count(spec.get("minAvailable", 0), pods)
-
-
-def _count(bound: int | str, pods: int) -> int:
-    return bound if isinstance(bound, int) else -(-pods * int(bound.removesuffix("%")) // 100)  # rounded up

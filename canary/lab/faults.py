@@ -1,8 +1,8 @@
 """Bugs to order: what a broken version of the shop does to its customers, as a pure function of time.
 
 In goes how long the bug has been at work; out comes an `Effect`. The shop over real HTTP and the shop on simulated
-time both apply it, so that a rehearsal and a demo break in the same way. A pod asks for a bug by its environment
-(SHOP_BUG, SHOP_BUG_DROP, SHOP_BUG_AFTER) or by an image tag that ends in the bug's name.
+time both apply it, so that a rehearsal and a demo break in the same way. A pod asks for a bug by its environment:
+SHOP_BUG, SHOP_BUG_DROP, SHOP_BUG_AFTER.
 """
 
 from collections.abc import Mapping
@@ -102,17 +102,12 @@ def order(kind: str, drop: float | None = None, after_seconds: float = 0.0) -> F
 
 
 def fault_of(pod: Mapping[str, Any]) -> Fault:
-    """Read the bug of a pod from its first container: the environment wins over the image tag."""
+    """Read the bug of a pod from the environment of its first container."""
     container = pod["spec"]["containers"][0]
     environment = {entry["name"]: entry.get("value", "") for entry in container.get("env") or ()}
-    kind = environment.get("SHOP_BUG") or _kind_of_tag(container.get("image", ""))
+    kind = environment.get("SHOP_BUG") or FaultKind.NONE
     drop = _number(environment, "SHOP_BUG_DROP")
     return order(kind, drop, _number(environment, "SHOP_BUG_AFTER") or 0.0)
-
-
-def _kind_of_tag(image: str) -> str:
-    tag = image.rpartition("/")[2].partition(":")[2]
-    return next((kind.value for kind in FaultKind if tag.endswith(kind.value)), FaultKind.NONE.value)
 
 
 def _number(environment: Mapping[str, str], name: str) -> float | None:

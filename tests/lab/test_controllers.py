@@ -248,15 +248,6 @@ def test_a_deleted_pod_leaves_the_endpoints_first_and_is_stopped_later(bed: Bed)
     assert stopped == [deleted_at + 0.5]
 
 
-def test_a_disruption_budget_counts_its_pods(bed: Bed) -> None:
-    bed.create(
-        "PodDisruptionBudget", "web", spec={"selector": {"matchLabels": {"app": "web"}}, "minAvailable": 3}
-    )
-    bed.deploy()
-    status = bed.store.get(bed.store.kinds.named("PodDisruptionBudget"), *WEB)["status"]
-    assert (status["expectedPods"], status["currentHealthy"], status["disruptionsAllowed"]) == (4, 4, 1)
-
-
 def test_a_deleted_deployment_takes_everything_below_it_along(bed: Bed) -> None:
     bed.deploy()
     bed.store.delete(bed.store.kinds.named("Deployment"), WEB)
