@@ -81,6 +81,7 @@ def of_policy(
     stalled = reason in (
         Reason.ADOPTION_REFUSED,
         Reason.POLICY_INVALID,
+        Reason.NO_DATA_YET,
         Reason.REJECTED_BEFORE,
         Reason.ATTEMPT_LIMIT,
         Reason.WORKLOAD_GONE,

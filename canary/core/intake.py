@@ -56,6 +56,8 @@ class Seen:
     """Why the target cannot be adopted, each with its remedy."""
     retries: tuple[Directive, ...]
     now: datetime
+    uncounted: str = ""
+    """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def _busy(status: CanaryPolicyStatus, active: Run) -> CanaryPolicyStatus:
 
 
 def _idle(spec: CanaryPolicySpec, seen: Seen, status: CanaryPolicyStatus) -> Intake | None:
-    """Answer for a target without a held change, or one that must be locked first."""
+    """Answer for a target without a held change, or one that must be locked or counted first."""
     workload, desired = seen.workload, seen.desired
     assert isinstance(workload, Workload)
     assert desired is not None
@@ -144,6 +146,10 @@ def _idle(spec: CanaryPolicySpec, seen: Seen, status: CanaryPolicyStatus) -> Int
     if not workload.paused:
         text = "somebody opened the lock (spec.paused); it is closed again"
         return Intake(status, relock=True, reason=Reason.UNPAUSED_BY_OTHERS, message=text)
+    if seen.uncounted:
+        return Intake(
+            status, reason=Reason.NO_DATA_YET, message=f"no change could be judged: {seen.uncounted}"
+        )
     if workload.template_hash == workload.stable_hash:
         version = desired.serving.version if desired.serving else ""
         return Intake(status, reason=Reason.IDLE, message=f"{version or 'the Deployment'} serves 100 %")

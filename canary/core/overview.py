@@ -106,7 +106,9 @@ def idle_standing(policy: Raw | None) -> Line:
     """Return the first line for a workload without a run: is it protected at all?"""
     reason, message = _stalled(policy)
     if reason:
-        return Line(f"NOT PROTECTED ({_spaced(reason)}): {message}", Tone.CARE)
+        held = under(policy, "status", "adopted") is True and reason != Reason.WORKLOAD_GONE
+        lead = "CHANGES ARE HELD, NONE CAN GO OUT" if held else "NOT PROTECTED"
+        return Line(f"{lead} ({_spaced(reason)}): {message}", Tone.CARE)
     ready, said = _condition(policy, ConditionType.READY)
     if ready is not None and ready.get("reason") == Reason.OBSERVING:
         return Line(f"NOT HELD: {said}; a change reaches everybody at once", Tone.CARE)

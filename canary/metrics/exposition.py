@@ -6,6 +6,7 @@ are kept are parsed by prometheus_client. Bounded in bytes and in series; anythi
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TextIO, cast
 
 from prometheus_client.parser import text_fd_to_metric_families
@@ -16,6 +17,7 @@ from canary.metrics.source import Families, Series
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_SERIES = 2_000
+MAX_DECLARED = 2_000  # metrics whose names are kept for a hint
 MAX_LINE_BYTES = 64 * 1024
 _AFTER_NAME = (b"{", b" ", b"\t")
 
@@ -28,7 +30,16 @@ class ExpositionError(UnavailableError):
         self.reason = reason
 
 
-def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Families:
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """What was asked for of one exposition, and what else there is."""
+
+    families: Families
+    declared: frozenset[str]
+    """Names of all its metrics that have a type, at most MAX_DECLARED."""
+
+
+def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Exposition:
     """Return the families with these series names; those that the exposition does not have are absent.
 
     A family that is declared but has no series yet is present and empty. Raise ExpositionError for a body that is too
@@ -37,7 +48,10 @@ def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Families:
     wanted = {name.encode() for name in names}
     found: dict[str, list[Series]] = {}
     seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
-    lines = cast(TextIO, _sample_lines(chunks, wanted, found))  # the parser only iterates over lines
+    declared: set[bytes] = set()
+    lines = cast(
+        TextIO, _sample_lines(chunks, wanted, found, declared)
+    )  # the parser only iterates over lines
     try:
         for metric in text_fd_to_metric_families(lines):
             for sample in metric.samples:
@@ -52,11 +66,11 @@ def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Families:
                 found.setdefault(sample.name, []).append(Series(sample.labels, float(sample.value)))
     except (ValueError, IndexError) as error:
         raise ExpositionError(MissingReason.MALFORMED, f"not the Prometheus text format: {error}") from error
-    return found
+    return Exposition(found, frozenset(name.decode("utf-8", "replace") for name in declared))
 
 
 def _sample_lines(
-    chunks: Iterable[bytes], wanted: set[bytes], found: dict[str, list[Series]]
+    chunks: Iterable[bytes], wanted: set[bytes], found: dict[str, list[Series]], declared: set[bytes]
 ) -> Iterator[str]:
     """Yield the wanted sample lines, and note in `found` the families that are declared."""
     starts = tuple(name + after for name in wanted for after in _AFTER_NAME)
@@ -64,12 +78,14 @@ def _sample_lines(
         if line.startswith(starts):
             yield line.decode("utf-8")
         elif line.startswith(b"# TYPE "):
-            _declare(line, wanted, found)
+            parts = line.split(None, 3)
+            name = parts[2] if len(parts) > 2 else b""
+            _declare(name, wanted, found)
+            if len(declared) < MAX_DECLARED:
+                declared.add(name)
 
 
-def _declare(line: bytes, wanted: set[bytes], found: dict[str, list[Series]]) -> None:
-    parts = line.split(None, 3)
-    name = parts[2] if len(parts) > 2 else b""
+def _declare(name: bytes, wanted: set[bytes], found: dict[str, list[Series]]) -> None:
     for series_name in (name, name + b"_bucket"):
         if series_name in wanted:
             found.setdefault(series_name.decode(), [])

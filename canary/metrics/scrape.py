@@ -118,7 +118,8 @@ class ScrapeSource:
             if self._clock.monotonic() >= deadline:
                 return Missing(MissingReason.TIMED_OUT, "no thread was free in time")
             at, response = line.get(target.path, deadline)
-            taken = counts(specs, parse(line.body(response, deadline), names))
+            shown = parse(line.body(response, deadline), names)
+            taken = counts(specs, shown.families, shown.declared)
             line.late = False
         except ExpositionError as error:
             line.close()

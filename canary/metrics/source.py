@@ -8,8 +8,9 @@ never look like an outage of orders.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from canary.api.reasons import MissingReason
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
 from canary.errors import RefusedError
+
+NEAR = 0.7  # how alike two names are that somebody may have mixed up
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +113,15 @@ def _spec(given: Counter | Histogram) -> CounterSpec:
     return CounterSpec(given.counter, where)
 
 
-def counts(specs: Specs, families: Families) -> dict[str, float] | Missing:
+def counts(specs: Specs, families: Families, declared: Collection[str] = ()) -> dict[str, float] | Missing:
     """Take every count from one exposition; the first that cannot be taken makes the whole pod `Missing`.
 
-    Counts of one exposition belong together: orders without their requests would bend the ratio.
+    Counts of one exposition belong together: orders without their requests would bend the ratio. `declared`: names of
+    metrics that there are, for the hint where one is not.
     """
     taken: dict[str, float] = {}
     for name, spec in specs.items():
-        value = _count(spec, families)
+        value = _count(spec, families, declared)
         if isinstance(value, Missing):
             return value
         taken[name] = value
@@ -130,10 +134,12 @@ def nearest_bound(bounds: Iterable[float], above_seconds: float) -> float | None
     return min((bound for bound in bounds if above_seconds - tolerance <= bound < math.inf), default=None)
 
 
-def _count(spec: CounterSpec, families: Families) -> float | Missing:
+def _count(spec: CounterSpec, families: Families, declared: Collection[str]) -> float | Missing:
     family = families.get(spec.family)
     if family is None:
-        return Missing(MissingReason.ABSENT, f"no metric {spec.metric}")
+        near = get_close_matches(spec.metric, declared, n=1, cutoff=NEAR)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return Missing(MissingReason.ABSENT, f"no metric {spec.metric}{hint}")
     patterns = _patterns(spec.where)
     series = [one for one in family if _matches(one.labels, patterns)]
     for one in series:

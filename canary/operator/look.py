@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from canary.api.marks import side_name, way_back_name
+from canary.api.policy import CanaryPolicySpec
 from canary.api.reasons import MissingReason, Mode, Phase
 from canary.core.analysis import Analysed, Looked, analyse
 from canary.core.decision import Run
@@ -111,17 +112,23 @@ def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:
 def _pods(hands: Hands, run: Run, observed: workload.Observed | Missing) -> Pods | Missing:
     if isinstance(observed, Missing) and observed.reason is not MissingReason.ABSENT:
         return observed
-    scrape = run.spec.policy.source.scrape
-    target = run.spec.target.name
+    selector = "" if isinstance(observed, Missing) else text_of(observed.deployment["spec"]["selector"])
+    policy = run.spec.policy
+    return or_missing(lambda: serving_pods(hands, policy, (run.namespace, run.spec.service, selector)))
+
+
+def serving_pods(hands: Hands, policy: CanaryPolicySpec, place: tuple[str, str, str]) -> Pods | Missing:
+    """Return the serving pods of a policy's target. `place`: namespace, the Service's name, the pods' selector."""
+    namespace, service, selector = place
     arms = Arms(
-        namespace=run.namespace,
-        selector="" if isinstance(observed, Missing) else text_of(observed.deployment["spec"]["selector"]),
-        service=run.spec.service,
-        side=side_name(target),
-        side_service=side_name(run.spec.service),
-        port=scrape.port if scrape else "metrics",
+        namespace=namespace,
+        selector=selector,
+        service=service,
+        side=side_name(policy.target.name),
+        side_service=side_name(service),
+        port=policy.source.scrape.port if policy.source.scrape else "metrics",
     )
-    return or_missing(lambda: list_pods(hands.client, arms))
+    return list_pods(hands.client, arms)
 
 
 def _side(hands: Hands, run: Run, pods: Pods | Missing) -> Side | Missing:
@@ -166,7 +173,9 @@ def _analysed(
     if isinstance(pods, Missing):
         looked = Looked(at, troubles=(pods.detail or pods.reason.value,), route_ppm=route_ppm)
         return analyse(run, memory, looked)
-    targets = [*_targets(run, pods.stable, canary=False), *_targets(run, pods.side, canary=True)]
+    policy, namespace = run.spec.policy, run.namespace
+    targets = pod_targets(policy, namespace, pods.stable, canary=False)
+    targets += pod_targets(policy, namespace, pods.side, canary=True)
     read = _read(hands, run, targets)
     readings = [_shifted(each, zero.timestamp()) for each in read.values() if isinstance(each, Reading)]
     live = {target.key: target.canary for target in targets}
@@ -204,13 +213,16 @@ def _past(hands: Hands, run: Run, memory: Memory, now: datetime) -> Past | None:
     return Past(span, history.orders_per_minute(shop, span, within_seconds=HISTORY_SECONDS))
 
 
-def _targets(run: Run, pods: Sequence[PodRef], *, canary: bool) -> list[PodTarget]:
-    scrape = run.spec.policy.source.scrape
+def pod_targets(
+    policy: CanaryPolicySpec, namespace: str, pods: Sequence[PodRef], *, canary: bool
+) -> list[PodTarget]:
+    """Return how to read these pods by this policy."""
+    scrape = policy.source.scrape
     return [
         PodTarget(
             uid=pod.uid,
             name=pod.name,
-            namespace=run.namespace,
+            namespace=namespace,
             ip=pod.ip,
             port=pod.port,
             path=scrape.path if scrape else "/metrics",

@@ -9,7 +9,7 @@ from typing import Any
 
 from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
-from canary.api.reasons import API_VERSION, Reason
+from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason
 from canary.api.run import CanaryRunSpec
 from canary.core import conditions
 from canary.core.decision import Answer, Run
@@ -19,15 +19,19 @@ from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Key
+from canary.kube.selectors import text_of
+from canary.metrics.source import counter_specs
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
-from canary.operator.look import or_missing
+from canary.operator.look import or_missing, pod_targets, serving_pods
 from canary.operator.objects import Json, Shelf, directives_for, run_of
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
 BUSY_SECONDS, IDLE_SECONDS = 2.0, 15.0
 MAX_RUN_NAME = 200
+MAX_ASKED, ASK_SECONDS = 3, 1.0  # pods that are asked whether they show what is counted, and for how long
+NOT_SHOWN = frozenset({MissingReason.ABSENT, MissingReason.UNAUTHORISED})
 
 
 class PolicyTicker:
@@ -67,6 +71,7 @@ class PolicyTicker:
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=self._retries(policy, runs),
             now=self._hands.clock.now(),
+            uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
         )
 
     def _runs(self, policy: Policy) -> list[Run]:
@@ -91,6 +96,23 @@ class PolicyTicker:
         name = service["metadata"]["name"]
         target = Target(policy.namespace, name, f"{name}-canary", policy.spec.route)
         return (*of_workload, *self._hands.router.plan(target).refusals)
+
+    def _uncounted(self, policy: Policy, facts: adoption.Facts, runs: Sequence[Run]) -> str:
+        """Say what is counted and no pod shows; asked until the policy as it stands was found ready."""
+        service, spec = facts.service, policy.spec
+        busy = any(run.status.tidied_at is None for run in runs)
+        if service is None or busy or not policy.status.adopted or _was_ready(policy):
+            return ""
+        place = policy.namespace, service["metadata"]["name"], text_of(facts.deployment["spec"]["selector"])
+        pods = or_missing(lambda: serving_pods(self._hands, spec, place))
+        if isinstance(pods, Missing):
+            return pods.detail if pods.reason in NOT_SHOWN else ""
+        targets = pod_targets(spec, policy.namespace, pods.stable[:MAX_ASKED], canary=False)
+        specs, source = counter_specs(spec.analysis), self._hands.sources
+        read = or_missing(lambda: source.of(spec).read(targets, specs, within_seconds=ASK_SECONDS))
+        answers = [read] if isinstance(read, Missing) else list(read.values())
+        missing = [each for each in answers if isinstance(each, Missing) and each.reason in NOT_SHOWN]
+        return missing[0].detail if missing and len(missing) == len(answers) else ""
 
     def _retries(self, policy: Policy, runs: Sequence[Run]) -> tuple[Directive, ...]:
         requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
@@ -149,6 +171,12 @@ class PolicyTicker:
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
         ref = CANARYPOLICIES.at(meta["namespace"], meta["name"])
         self._hands.client.merge_patch(ref, body, intent=Intent.NEUTRAL, subresource="status")
+
+
+def _was_ready(policy: Policy) -> bool:
+    """Tell whether the policy as it stands was found ready by the last look."""
+    ready = next((each for each in policy.status.conditions if each.type == ConditionType.READY), None)
+    return ready is not None and ready.status == "True" and ready.observed_generation == policy.generation
 
 
 def _known_conditions(status: Json) -> list[conditions.Condition]:

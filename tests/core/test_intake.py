@@ -91,6 +91,16 @@ def test_a_target_that_was_never_held_is_adopted_and_one_that_cannot_be_is_refus
     )
 
 
+def test_what_no_pod_counts_is_said_and_starts_nothing_but_the_target_stays_held() -> None:
+    hint = "no metric orders_totl; did you mean orders_total?"
+    for asked in (OLD, NEW):
+        intake = consider(policy(), replace(seen(asked), uncounted=hint))
+        assert (intake.start, intake.reason) == (None, Reason.NO_DATA_YET)
+        assert hint in intake.message
+    assert consider(policy(CanaryPolicyStatus()), replace(seen(OLD, paused=False), uncounted=hint)).adopt
+    assert consider(policy(), replace(seen(OLD, paused=False), uncounted=hint)).relock
+
+
 def test_an_opened_lock_is_closed_before_anything_starts() -> None:
     intake = consider(policy(), seen(NEW, paused=False))
     assert intake.relock

@@ -144,12 +144,12 @@ def test_the_timeline_has_a_row_for_each_thing_that_happened():
     assert [row.split()[2] for row in rows[1:]] == ["Progressing", "RollingBack", "RolledBack"]
 
 
-def policy(serving="v2.30.4", **conditions):
+def policy(serving="v2.30.4", *, adopted=False, **conditions):
     said = [
         {"type": kind, "status": status, "reason": reason, "message": message}
         for kind, (status, reason, message) in conditions.items()
     ]
-    return {"status": {"conditions": said, "serving": {"version": serving}}}
+    return {"status": {"adopted": adopted, "conditions": said, "serving": {"version": serving}}}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,10 @@ def policy(serving="v2.30.4", **conditions):
         (
             policy(Stalled=("True", "PolicyInvalid", "spec.steps: 0s is too short")),
             "NOT PROTECTED (policy invalid): spec.steps: 0s is too short",
+        ),
+        (
+            policy(adopted=True, Stalled=("True", "NoDataYet", "no metric orders_totl")),
+            "CHANGES ARE HELD, NONE CAN GO OUT (no data yet): no metric orders_totl",
         ),
         (
             policy("", Stalled=("True", "WorkloadGone", "there is no Deployment web")),

@@ -63,6 +63,22 @@ def test_counts_are_raw_sums_and_the_time_is_the_start_of_the_request(source: Sc
     assert before - 0.05 <= result.at <= before + 0.15
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("orders_completed_totl", "no metric orders_completed_totl; did you mean orders_completed_total?"),
+        ("http_request_total", "no metric http_request_total; did you mean http_requests_total?"),
+        ("jvm_heap", "no metric jvm_heap"),
+    ],
+)
+def test_a_metric_that_is_not_there_is_missing_with_the_nearest_that_is(
+    source: ScrapeSource, asked: str, said: str
+) -> None:
+    with serving(text(GOOD)) as server:
+        result = source.read([target(server)], {"orders": CounterSpec(asked)}, within_seconds=2.0)["a"]
+    assert result == Missing(MissingReason.ABSENT, said)
+
+
 def test_one_connection_is_kept_for_many_looks(source: ScrapeSource) -> None:
     with serving(text(GOOD)) as server:
         results = [read_one(source, server) for _ in range(5)]

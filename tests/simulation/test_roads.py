@@ -481,6 +481,29 @@ def without_deployments(transport: Transport) -> Transport:
     return asked(transport, ask)
 
 
+def test_a_counter_that_no_pod_has_is_said_before_anything_starts():
+    street = Street()
+    hint = "no metric orders_totl; did you mean orders_total?"
+    street.shop.show_through(lambda _: Missing(MissingReason.ABSENT, hint))
+    patch(street, {"analysis": {"orders": {"counter": "orders_totl"}}})
+    street.run_for(20)
+    assert_not_ready(street, hint)
+    street.push()
+    street.run_for(20)
+    assert_not_ready(street, hint)
+    assert street.runs == []
+    street.shop.show_through()
+    patch(street, {"analysis": {"orders": {"counter": "orders_total"}}})
+    street.until(Phase.PROMOTED).tidied()
+
+
+def assert_not_ready(street: Street, hint: str) -> None:
+    said = {each["type"]: each for each in street.stored("CanaryPolicy")["status"]["conditions"]}
+    assert (said["Ready"]["status"], said["Stalled"]["status"]) == ("False", "True")
+    assert hint in said["Ready"]["message"]
+    assert street.stored("Deployment")["spec"]["paused"] is True
+
+
 # -- the target ------------------------------------------------------------------------------------------------------
 
 
