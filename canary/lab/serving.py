@@ -13,8 +13,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.apiserver import ApiServer, Request
 from canary.lab.certificates import server_context
 from canary.lab.objects import Object
-from canary.lab.watching import Watch
 
 MAX_BODY = 3 * 1024 * 1024  # as the real server's request limit
 HOST = "127.0.0.1"
@@ -40,10 +39,10 @@ BACKLOG = 128
 class HttpServer:
     """The listener: made running, stopped once."""
 
-    def __init__(self, server: ApiServer, tokens: Mapping[str, User], *, port: int = 0) -> None:
+    def __init__(self, server: ApiServer, tokens: Mapping[str, User]) -> None:
         self._api = server
         context, self._certificate = server_context(HOST)
-        self._listener = _Listener((HOST, port), _Connection)
+        self._listener = _Listener((HOST, 0), _Connection)
         self._listener.context = context
         self._listener.api = server
         self._listener.tokens = dict(tokens)
@@ -57,7 +56,7 @@ class HttpServer:
         return f"https://{HOST}:{self._listener.server_address[1]}"
 
     def stop(self) -> None:
-        """Close the port, every watch and every connection, and wait for their threads. Idempotent."""
+        """Close the port, every watch of the store and every connection, and wait for their threads. Idempotent."""
         self._listener.shutdown()
         self._listener.end_connections()
         self._listener.server_close()
@@ -91,7 +90,6 @@ class _Listener(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
-        self._watches: set[Watch] = set()
         self._open_lock = threading.Lock()
         self._threads_running: set[threading.Thread] = set()
         super().__init__(address, handler)
@@ -114,23 +112,9 @@ class _Listener(ThreadingHTTPServer):
             self._open.discard(request)
         super().shutdown_request(request)
 
-    @contextmanager
-    def following(self, watch: Watch) -> Generator[Watch]:
-        """Know of a watch while it is read, so that it can be ended."""
-        with self._open_lock:
-            self._watches.add(watch)
-        try:
-            yield watch
-        finally:
-            with self._open_lock:
-                self._watches.discard(watch)
-
     def end_connections(self) -> None:
         """End watches, and idle keep-alive connections, whose threads would wait for the next request for ever."""
-        with self._open_lock:
-            watches = tuple(self._watches)
-        for watch in watches:
-            watch.close()
+        self.api.store.history.close()
         self._shut(socket.SHUT_RD)  # who is still writing may finish
         end = time.monotonic() + DRAIN_SECONDS
         while self._open and time.monotonic() < end:
@@ -228,11 +212,10 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
-        with self.server.following(watch):
-            for line in watch:
-                shown = self.server.api.as_table(request, line) if request.wants_table else line
-                data = json.dumps(shown).encode() + b"\n"
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                self.wfile.flush()
+        for line in watch:
+            shown = self.server.api.as_table(request, line) if request.wants_table else line
+            data = json.dumps(shown).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()

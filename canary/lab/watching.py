@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.history import EventType, seen_through
-from canary.lab.objects import Object
+from canary.lab.objects import Object, clone
 from canary.lab.resources import Kind
 from canary.lab.selectors import Predicate
 from canary.lab.store import Store
@@ -32,7 +32,7 @@ class WatchOptions:
 
 
 class Watch:
-    """An iterable of `{"type", "object"}`; `close` ends it soon, also from another thread."""
+    """An iterable of `{"type", "object"}`, the reader's own; `close` ends it soon, also from another thread."""
 
     def __init__(
         self, store: Store, kind: Kind, namespace: str, predicate: Predicate, options: WatchOptions
@@ -51,7 +51,7 @@ class Watch:
     def __iter__(self) -> Iterator[Object]:
         try:
             for seen, obj in self._events():
-                yield {"type": seen.value, "object": obj}
+                yield {"type": seen.value, "object": clone(obj)}
         except ApiError as error:
             yield {"type": EventType.ERROR.value, "object": error.status()}
 
