@@ -141,7 +141,6 @@ _POLICY_COLUMNS = (
     Column("Tier", ".spec.tier", "integer"),
     Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
     Column("Last", ".status.lastOutcome"),
-    Column("Rehearsed", ".status.rehearsed.at", "date"),
     _AGE,
 )
 _RUN_COLUMNS = (

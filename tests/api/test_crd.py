@@ -157,6 +157,13 @@ def test_the_names_are_those_that_the_client_asks_for() -> None:
     assert [(kind.name, kind.plural, kind.namespaced) for kind in KINDS] == asked
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_column_of_a_date_shows_one_that_every_object_has(kind: Kind) -> None:
+    """kubectl writes `<unknown>` for a date that is not there, as if something had failed."""
+    dates = [column.json_path for column in kind.columns if column.type == "date"]
+    assert dates == [".metadata.creationTimestamp"]
+
+
 def test_the_columns_are_those_of_the_reference() -> None:
     assert [column.name for column in CANARY_RUN.columns if not column.wide] == (
         ["Workload", "Phase", "Slice", "Step", "Verdict", "Lost", "Origin", "Age"]
