@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from canary.kube.resources import (
-    CONFIGMAPS,
-    DEPLOYMENTS,
-    HTTPROUTES,
-    LEASES,
-    Resource,
-)
+from canary.kube.resources import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, LEASES, Resource
 from canary.kube.transport import JSON, JSON_PATCH, MERGE_PATCH, Json, Response, Transport
 
 SETTLE_SECONDS = 20.0  # a real controller-manager needs a few

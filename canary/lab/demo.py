@@ -8,8 +8,9 @@ healthy story use simulated time instead (a good change needs minutes of evidenc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from canary.core.decision import Run
@@ -72,8 +73,7 @@ def _staged(options: DemoOptions, show: Show) -> Measured:
     show.say(
         f"a shop with {options.orders_per_second:g} orders a second opens on this machine; real HTTP, no cluster"
     )
-    policy = {**plot.policy}
-    stage = Stage(StageSetting(seed=options.seed, orders_per_second=options.orders_per_second, policy=policy))
+    stage = Stage(StageSetting(options.seed, options.orders_per_second, policy=plot.policy))
     try:
         stage.open_shop()
         show.say(f"a second terminal:  export KUBECONFIG={stage.kubeconfig('dana')}")
@@ -149,16 +149,10 @@ def _await_page(show: Show, stage: Stage) -> None:
 
 
 def _measured_on(stage: Stage, options: DemoOptions) -> Measured:
-    run, truths = stage.latest_run(), stage.truth()
     exposed = [write for write in stage.weights if write.weight_ppm > 0]
     zeroed = [w.at for w in stage.weights if exposed and w.weight_ppm == 0 and w.at > exposed[-1].at]
-    told = {
-        "story": options.story.value,
-        "seed": options.seed,
-        "orders_per_second": stage.orders_per_second(),
-        "orders_lost": sum(truth.missing for truth in truths),
-    }
-    return measure(told, run, truths, zeroed[0] if zeroed else None)
+    first = zeroed[0] if zeroed else None
+    return measure(options, stage.orders_per_second(), stage.truth(), stage.latest_run(), first)
 
 
 # -- December ------------------------------------------------------------------------------------------------------
@@ -170,31 +164,24 @@ def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
     ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
     deployment = stage.admin.get(ref) or {}
     uid = deployment["metadata"]["uid"]
-    attempts: list[tuple[str, Callable[[], object]]] = [
-        ("delete the Deployment", lambda: agent.delete(ref, uid=uid, intent=Intent.NEUTRAL)),
-        (
-            "delete the HTTPRoute",
-            lambda: _delete(agent, stage, HTTPROUTES.at(manifests.NAMESPACE, manifests.NAME)),
-        ),
-        ("delete the namespace", lambda: _delete(agent, stage, NAMESPACES.at("", manifests.NAMESPACE))),
-        (
-            "un-pause the Deployment",
-            lambda: agent.merge_patch(ref, {"spec": {"paused": False}}, intent=Intent.NEUTRAL),
-        ),
-    ]
-    refused = [_tried(show, what, attempt) for what, attempt in attempts]
+    route, namespace = (
+        HTTPROUTES.at(manifests.NAMESPACE, manifests.NAME),
+        NAMESPACES.at("", manifests.NAMESPACE),
+    )
+    resume = {"spec": {"paused": False}}
+    attempts: Mapping[str, Callable[[], object]] = {
+        "delete the Deployment": lambda: _delete(agent, stage, ref),
+        "delete the HTTPRoute": lambda: _delete(agent, stage, route),
+        "delete the namespace": lambda: _delete(agent, stage, namespace),
+        "un-pause the Deployment": lambda: agent.merge_patch(ref, resume, intent=Intent.NEUTRAL),
+    }
+    refused = [_tried(show, what, attempt) for what, attempt in attempts.items()]
     time.sleep(WATCH_SECONDS)
     after = stage.admin.get(ref) or {}
     same = after.get("metadata", {}).get("uid") == uid and after["spec"].get("paused") is True
     show.say("the environment is the same one, and serves on" if same else "the environment was changed")
-    told = {
-        "story": options.story.value,
-        "seed": options.seed,
-        "orders_per_second": stage.orders_per_second(),
-        "orders_lost": sum(truth.missing for truth in stage.truth()),
-        "outcome": "Refused" if all(refused) and same else "Changed",
-    }
-    return measure(told, None, stage.truth(), None)
+    measured = measure(options, stage.orders_per_second(), stage.truth(), None, None)
+    return replace(measured, outcome="Refused" if all(refused) and same else "Changed")
 
 
 def _delete(agent: Client, stage: Stage, ref: Ref) -> None:
@@ -238,13 +225,7 @@ def _simulated(options: DemoOptions, show: Show) -> Measured:
 
     _follow(show, scenario.latest_run, pause, SIMULATED_LIMIT_SECONDS)
     truths = scenario.shop.truths
-    seconds = scenario.clock.monotonic()
-    told = {
-        "story": options.story.value,
-        "seed": options.seed,
-        "orders_per_second": sum(truth.wanted for truth in truths) / max(seconds, 1.0),
-        "orders_lost": sum(truth.missing for truth in truths),
-    }
+    rate = sum(truth.wanted for truth in truths) / max(scenario.clock.monotonic(), 1.0)
     run = scenario.latest_run()
     zeroed = run.status.decided_at.timestamp() if run is not None and run.status.decided_at else None
-    return measure(told, run, truths, zeroed)
+    return measure(options, rate, truths, run, zeroed)

@@ -8,14 +8,25 @@ from typing import Any
 
 from canary.api.change import ChangeAnnotation
 from canary.api.reasons import API_VERSION, Origin
+from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, NAMESPACES, SERVICES, Resource
 
 Object = dict[str, Any]
 NAMESPACE, NAME, OLD, NEW = "shop", "checkout", "v2.30.4", "v2.31.0"
 PORT_NAME = "http"
 
 
-def namespace() -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+def namespace(name: str = NAMESPACE) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def shop(replicas: int, port: int) -> list[tuple[Resource, Object]]:
+    """Return everything that the shop needs to serve, in the order of its making."""
+    return [
+        (NAMESPACES, namespace()),
+        (SERVICES, service()),
+        (DEPLOYMENTS, deployment(replicas, port)),
+        (HTTPROUTES, route()),
+    ]
 
 
 def deployment(replicas: int, port: int, version: str = OLD) -> Object:

@@ -3,13 +3,14 @@
 Nothing here is a constant: a figure that was not measured is null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from canary.core.decision import Run
 from canary.lab.shop import Truth
+from canary.settings import DemoOptions
 
 SCHEMA = "canary-controller.io/demo/v1"
 
@@ -37,21 +38,21 @@ class Measured:
 
 
 def measure(
-    told: Mapping[str, Any], run: Run | None, truths: Sequence[Truth], zeroed_at: float | None
+    options: DemoOptions, rate: float, truths: Sequence[Truth], run: Run | None, zeroed_at: float | None
 ) -> Measured:
-    """Put the figures together; `told` has story, seed, orders_per_second and orders_lost."""
+    """Put the figures together; `rate` is what customers wanted a second, `zeroed_at` when the way back was written."""
     new = [truth for truth in truths if run is not None and truth.version == run.spec.revision.version]
     lost = [truth.first_lost_at for truth in new if truth.first_lost_at is not None]
     last = [truth.last_request_at for truth in new if truth.last_request_at is not None]
     status = run.status if run is not None else None
     widest = max((entry.weight_ppm for entry in status.timeline), default=0) if status else 0
     return Measured(
-        story=told["story"],
-        seed=told["seed"],
-        orders_per_second=round(told["orders_per_second"], 1),
+        story=options.story.value,
+        seed=options.seed,
+        orders_per_second=round(rate, 1),
         slice_ppm=widest,
-        outcome=told.get("outcome") or (status.phase.value if status else "none"),
-        orders_lost=told["orders_lost"],
+        outcome=status.phase.value if status else "none",
+        orders_lost=sum(truth.missing for truth in truths),
         late_promises=sum(truth.late for truth in new),
         first_lost_at=min(lost, default=None),
         decided_at=_unix(status.decided_at) if status else None,

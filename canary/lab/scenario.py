@@ -16,16 +16,7 @@ from canary.api.reasons import API_VERSION, FINAL_PHASES, Verb
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
-from canary.kube.resources import (
-    CANARYPOLICIES,
-    CANARYREQUESTS,
-    CANARYRUNS,
-    DEPLOYMENTS,
-    HTTPROUTES,
-    NAMESPACES,
-    SERVICES,
-    Resource,
-)
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS
 from canary.kube.transport import Transport
 from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
@@ -116,17 +107,10 @@ class Scenario:
         return self._made[0]
 
     def _set_up(self) -> None:
-        setting = self.setting
-        objects: list[tuple[Resource, dict[str, Any]]] = [
-            (NAMESPACES, manifests.namespace()),
-            (SERVICES, manifests.service()),
-            (DEPLOYMENTS, manifests.deployment(setting.replicas, PORT)),
-            (HTTPROUTES, manifests.route()),
-        ]
-        for resource, obj in objects:
+        for resource, obj in manifests.shop(self.setting.replicas, PORT):
             self.admin.create(resource, obj, intent=Intent.NEUTRAL)
         self.run_for(SETTLE_SECONDS)
-        self.admin.create(CANARYPOLICIES, manifests.policy(setting.policy), intent=Intent.NEUTRAL)
+        self.admin.create(CANARYPOLICIES, manifests.policy(self.setting.policy), intent=Intent.NEUTRAL)
         self.run_for(SETTLE_SECONDS)
 
     # -- time ------------------------------------------------------------------------------------------------------

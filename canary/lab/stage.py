@@ -22,15 +22,7 @@ from canary.api.marks import side_name
 from canary.core.decision import Limits, Run
 from canary.errors import UnavailableError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import (
-    CANARYPOLICIES,
-    CANARYRUNS,
-    DEPLOYMENTS,
-    HTTPROUTES,
-    NAMESPACES,
-    SERVICES,
-    Resource,
-)
+from canary.kube.resources import CANARYPOLICIES, CANARYRUNS, DEPLOYMENTS, NAMESPACES
 from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
 from canary.lab.child import Child, Message
@@ -124,14 +116,8 @@ class Stage:
         return kubelet
 
     def _install(self) -> None:
-        objects: list[tuple[Resource, dict[str, Any]]] = [
-            (NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}),
-            (NAMESPACES, manifests.namespace()),
-            (SERVICES, manifests.service()),
-            (DEPLOYMENTS, manifests.deployment(self.setting.replicas, self.port)),
-            (HTTPROUTES, manifests.route()),
-        ]
-        for resource, obj in objects:
+        system = (NAMESPACES, manifests.namespace(SYSTEM))
+        for resource, obj in (system, *manifests.shop(self.setting.replicas, self.port)):
             self.admin.create(resource, obj, intent=Intent.NEUTRAL)
 
     def kubeconfig(self, user: str) -> Path:
