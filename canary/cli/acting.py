@@ -15,9 +15,9 @@ from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for
 from canary.cli.session import Session
 from canary.cli.targets import find
 from canary.cli.terminal import Terminal
-from canary.core.explain import HEARTBEAT_STALE_SECONDS, change_words
-from canary.core.stored import StoredRun
-from canary.core.wording import duration, share
+from canary.core.explain import HEARTBEAT_STALE_SECONDS, MAX_ATTEMPTS, change_words
+from canary.core.stored import StoredRun, ppm_of
+from canary.core.wording import duration, no_such_step, share
 from canary.errors import RefusedError, UnavailableError
 
 MIN_REVIEW_REASON = 20  # characters: an approval says what was read
@@ -78,12 +78,20 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
         raise RefusedError(text, code="CAN-5002")
     _check_state(verb, run)
     _check_reason(verb, given.reason.strip())
-    extra = {"to": given.to} if verb is Verb.PROMOTE and given.to else {}
+    extra = {"to": _step_of(run, given.to)} if verb is Verb.PROMOTE and given.to else {}
     if verb in REVIEWS:
         extra["digest"] = run.text("spec", "digest")
     if verb is Verb.APPROVE and given.accept:
         extra["accepts"] = given.accept
     return Asking(verb, run, given.reason.strip(), extra)
+
+
+def _step_of(run: StoredRun, share_text: str) -> str:
+    """Return the share that was given. Raise RefusedError where no step to come has it."""
+    missing = no_such_step(ppm_of(share_text), [step.weight_ppm for step in run.steps[run.begun :]])
+    if missing:
+        raise RefusedError(f"{missing}. See `canary status {run.namespace}/{run.workload}`", code="CAN-2007")
+    return share_text
 
 
 def _check_state(verb: Verb, run: StoredRun) -> None:
@@ -95,6 +103,9 @@ def _check_state(verb: Verb, run: StoredRun) -> None:
             raise RefusedError(
                 f"the run is {run.phase}: retry is for one that is over. See {where}", code="CAN-5002"
             )
+        if run.attempt >= MAX_ATTEMPTS:
+            text = f"attempt {run.attempt} of {MAX_ATTEMPTS} was the last of this change: push a fix. See {where}"
+            raise RefusedError(text, code="CAN-5002")
         return
     if run.final:
         text = f"the run is {run.phase}; nothing to {verb}. {where} shows it"
@@ -134,7 +145,8 @@ def _effect(asking: Asking) -> str:
         case Verb.RESUME if run.phase == Phase.PAUSED:
             return f"{run.new} starts over at {_step_share(run, 0)} once its gates are open"
         case Verb.PROMOTE if asking.extra.get("to"):
-            return f"{run.new} may go on to {asking.extra['to']}, each step by its evidence, and no further"
+            to = share(ppm_of(asking.extra["to"]))
+            return f"{run.new} may go on to {to}, each step by its evidence, and no further"
         case _:
             now = share(run.asked_ppm)
             return f"{now} now; {_step_share(run, run.begun)} of traffic goes to {run.new} once its evidence suffices"

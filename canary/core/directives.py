@@ -13,6 +13,7 @@ from canary.api.types import format_percent
 from canary.core import gates
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
+from canary.core.wording import no_such_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,9 @@ def _promote(situation: Situation, directive: Directive) -> _Reply:
     because = Because(Reason.HOLD_ENDED, f"promoted by {who}: {directive.reason}", who)
     if status.phase is Phase.PAUSED:
         return status, False, "the run is paused at weight 0: `canary resume` lets it go on, promote does not"
+    missing = no_such_step(directive.to_ppm, _to_come(situation)) if directive.to_ppm is not None else ""
+    if missing:
+        return status, False, missing
     waits = status.held_by or status.promote_to_ppm is not None or gates.next_step_is_approved(situation)
     if not waits and directive.to_ppm is None:
         closed = gates.first_closed(gates.gates_of(status.phase), situation)
@@ -125,6 +129,10 @@ def _promote(situation: Situation, directive: Directive) -> _Reply:
         True,
         "recorded; the next step begins as soon as its other gates are open",
     )
+
+
+def _to_come(situation: Situation) -> list[int]:
+    return [step.weight for step in situation.spec.steps[situation.status.step + 1 :]]
 
 
 def _approve(situation: Situation, directive: Directive) -> _Reply:

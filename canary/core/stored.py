@@ -184,7 +184,7 @@ class StoredRun:
     def steps(self) -> Sequence[Planned]:
         """Return the plan; a weight that cannot be read is 0."""
         return [
-            Planned(_weight_ppm(step.get("weight")), step.get("approval") is True)
+            Planned(ppm_of(step.get("weight")), step.get("approval") is True)
             for step in entries(self.raw, "spec", "steps")
         ]
 
@@ -256,6 +256,7 @@ class StoredRun:
         return whole(under(self.raw, "spec", "safety", "seniors"))
 
 
-def _weight_ppm(text: object) -> int:
+def ppm_of(text: object) -> int:
+    """Read a share as it is written, "0.5%"; one that cannot be read is 0."""
     value = number(text[:-1]) if isinstance(text, str) and text.endswith("%") else None
     return round(value * 10_000) if value is not None else 0

@@ -73,6 +73,14 @@ def share(ppm: int) -> str:
     return percent(ppm)[:-1] + " %"
 
 
+def no_such_step(asked_ppm: int, to_come: Sequence[int]) -> str:
+    """Say that no step to come has this share, and which there are; empty where one has it."""
+    if asked_ppm in to_come:
+        return ""
+    known = f"they are {', '.join(map(share, to_come))}" if to_come else "there is none"
+    return f"no step to come has {share(asked_ppm)}; {known}"
+
+
 def power(log10_value: float | None) -> str:
     """Write evidence from its base-10 logarithm: "7.4e3", "320", "0.04"; beyond 1e9 only the power."""
     if log10_value is None:

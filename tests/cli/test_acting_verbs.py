@@ -42,6 +42,19 @@ def test_the_effect_on_traffic_is_said_before_anything_is_asked_for(cli: Bed):
     assert cli.requests() == []
 
 
+@pytest.mark.parametrize("share", ["20%", "1%", "0.5%"])
+def test_a_promotion_to_a_share_that_no_step_to_come_has_is_refused_with_those_there_are(
+    cli: Bed, share: str
+):
+    cli.put(exposed())
+    said = cli.canary("promote", "checkout", "--reason", REASON, "--to", share, "--yes")
+    assert said.code == 2
+    assert said.err.startswith(
+        f"CAN-2007 no step to come has {share[:-1]} %; they are 5 %, 10 %, 25 %, 50 %, 100 %"
+    )
+    assert cli.requests() == []
+
+
 @pytest.mark.parametrize(
     "verb", [verb.value for verb in Verb if verb not in (Verb.ABORT, Verb.HOLD, Verb.BYPASS)]
 )
@@ -121,6 +134,16 @@ def test_a_retry_is_for_a_run_that_is_over(cli: Bed):
     said = cli.canary("retry", "checkout", "--reason", REASON, "--yes")
     assert said.code == 2
     assert "CAN-5002 the run is Progressing: retry is for one that is over" in said.err
+
+
+def test_a_retry_past_its_limit_is_refused_before_anything_is_shown(cli: Bed):
+    run = rolled_back()
+    run["spec"]["attempt"] = 2
+    cli.put(run)
+    said = cli.canary("retry", "checkout", "--reason", REASON, "--dry-run")
+    assert said.code == 2
+    assert said.err.startswith("CAN-5002 attempt 2 of 2 was the last of this change: push a fix")
+    assert len(said.err.splitlines()) == 1
 
 
 def test_a_retry_asks_about_the_run_that_was_taken_back(cli: Bed):

@@ -96,6 +96,13 @@ def test_a_promote_to_a_weight_goes_there_and_no_further():
     street = Street(policy=short_policy(steps=steps))
     street.push()
     assert street.run_until(lambda: street.route_ppm() == 50_000, 60), street.told()
+    refused = street.ask(Verb.PROMOTE, to="30%")
+    street.run_for(2)
+    answer = street.stored("CanaryRequest", refused)["status"]
+    assert (answer["outcome"], answer["message"]) == (
+        "Refused",
+        "no step to come has 30 %; they are 20 %, 100 %",
+    )
     street.ask(Verb.PROMOTE, to="20%")
     street.run_for(300)
     assert street.route_ppm() == 200_000, street.told()
