@@ -22,7 +22,6 @@ from canary.lab import manifests
 from canary.lab.admission import CONTROLLER, User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import Cluster, simulated_cluster
-from canary.lab.past import PastSales
 from canary.lab.sim_shop import SimShop
 from canary.lab.worlds import World
 from canary.metrics.history import History
@@ -78,8 +77,8 @@ class Setting:
     replicas: int = REPLICAS
     seed: int = 1
     limits: Limits = Limits()
-    past: bool = False
-    """Whether something knows the orders of past days."""
+    past: "Callable[[SimShop, Setting], History] | None" = None
+    """Makes what knows the orders of past days; None: nothing does."""
     wire: Callable[[Transport], Transport] = _straight
     """What lies between the controller and the API server."""
 
@@ -183,7 +182,7 @@ class Scenario:
 def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setting) -> Controller:
     """Wire the controller to an embedded cluster, as `operator/run.py` wires it to a real one."""
     transport = setting.wire(cluster.transport(User(CONTROLLER), follow=False))
-    past = PastSales(shop, setting.world, seed=setting.seed) if setting.past else None
+    past = setting.past(shop, setting) if setting.past else None
     fence: Fence = Alone()
     client = Client(transport, fence=fence, clock=clock)
     hands = Hands(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from past_sales import PastSales
 
 from canary.api.reasons import FINAL_PHASES, Phase, Verb
 from canary.core.decision import Limits, Run
@@ -13,7 +14,7 @@ LONG_AGO = -10 * 86_400.0
 FALL_AT = 70.0  # the first slice begins about 41 s after the start
 QUICK = Limits(drain_window_seconds=60.0, site_healthy_seconds=20.0)
 SETTING = Setting(
-    policy={"steps": [{"weight": "1%"}, {"weight": "100%"}]}, past=True, limits=QUICK, seed=20_260_305
+    policy={"steps": [{"weight": "1%"}, {"weight": "100%"}]}, past=PastSales, limits=QUICK, seed=20_260_305
 )
 
 
@@ -112,7 +113,7 @@ def test_a_holiday_is_no_fall() -> None:
 
 
 def test_without_a_history_nothing_is_said_of_the_site_and_status_says_so() -> None:
-    scenario = shop(Surge(0.01, FALL_AT, 1e9), past=False)
+    scenario = shop(Surge(0.01, FALL_AT, 1e9), past=None)
     scenario.run_for(FALL_AT + 60.0)
     analysis = run_of(scenario).status.analysis
     assert analysis.site == "no history"

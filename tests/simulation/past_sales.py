@@ -1,8 +1,8 @@
 """The past of the shop on simulated time: fourteen days that it never simulated, and the minutes that it did.
 
-Enters: the shop, its world and a seed. Leaves: orders per minute, as a Prometheus of the shop would have them
+Enters: the shop and the setting of its scenario. Leaves: orders per minute, as a Prometheus of the shop would have them
 (`History`). Past days follow the world's curve, each at a level of its own that wanders over half an hour and over a
-minute; surges belong to today. `scenario.py` gives it to the controller where a setting asks for a past.
+minute; surges belong to today. A `Setting` that names it gives the controller a past.
 """
 
 import math
@@ -12,8 +12,8 @@ from random import Random
 
 from canary.core.site import DAY_SECONDS, MINUTE_SECONDS, Span
 from canary.lab.demand import Wander, poisson
+from canary.lab.scenario import Setting
 from canary.lab.sim_shop import SimShop
-from canary.lab.worlds import World
 from canary.metrics.history import Shop
 
 DAY_SPREAD = 0.10
@@ -24,11 +24,11 @@ QUICK_SPREAD, QUICK_MEMORY_SECONDS = 0.05, 60.0
 class PastSales:
     """A `History` of the simulated shop."""
 
-    def __init__(self, shop: SimShop, world: World, *, seed: int = 1) -> None:
+    def __init__(self, shop: SimShop, setting: Setting) -> None:
         self._shop = shop
-        self._today = world
-        self._usual = replace(world, surges=())
-        self._seed = seed
+        self._today = setting.world
+        self._usual = replace(setting.world, surges=())
+        self._seed = setting.seed
 
     def orders_per_minute(self, shop: Shop, span: Span, *, within_seconds: float) -> Sequence[float]:
         """Return the orders of each minute; see `History.orders_per_minute`."""
