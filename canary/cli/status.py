@@ -7,6 +7,7 @@ import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from canary.cli import documents
 from canary.cli.arguments import access_of, add_access, add_output, add_target
@@ -19,7 +20,7 @@ from canary.core.explain import Line, Scene
 from canary.core.overview import idle_standing, newest
 from canary.core.screen import COLUMNS, status_lines
 from canary.core.stored import StoredRun, entries, under
-from canary.core.wording import plain
+from canary.core.wording import age, moment, plain, seconds_between, table
 from canary.errors import CanaryError
 
 FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")
@@ -79,14 +80,20 @@ def _once(session: Session, run: StoredRun, form: str) -> None:
         case _:
             terminal.lines(status_lines(run, scene))
             if form == "wide":
-                terminal.lines(_conditions(run))
+                terminal.lines(_conditions(run, scene.now))
 
 
-def _conditions(run: StoredRun) -> list[str]:
-    return [
-        f"{plain(entry.get('type'), 20):<16} {plain(entry.get('status'), 8):<8} {plain(entry.get('message'), 200)}"
+def _conditions(run: StoredRun, now: datetime) -> list[str]:
+    """Return what holds and for how long; the sentence of all of them is the one of the screen."""
+    rows = [
+        (
+            plain(entry.get("type"), 20),
+            plain(entry.get("status"), 8),
+            age(seconds_between(moment(entry.get("lastTransitionTime")), now)),
+        )
         for entry in entries(run.raw, "status", "conditions")
     ]
+    return table([("condition", "status", "for"), *rows]) if rows else []
 
 
 def _idle(found: Found, form: str, terminal: Terminal) -> None:

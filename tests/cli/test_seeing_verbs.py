@@ -1,6 +1,8 @@
 """status, list and explain against the embedded API server: what is found, in which form, and how errors read."""
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,22 @@ def test_a_target_that_names_nothing_is_refused(cli: Bed, target: str):
 def test_a_near_miss_is_answered_with_the_name_that_was_meant(cli: Bed):
     cli.put_policy()
     assert "Did you mean checkout?" in cli.canary("status", "chekout").err
+
+
+def test_wide_adds_each_condition_and_repeats_no_sentence(cli: Bed):
+    run, said_of_all = rolled_back(), "orders -100 % [-100,-81]"
+    since = {
+        "lastTransitionTime": datetime.now(UTC).isoformat(),
+        "reason": "OrdersCollapsed",
+        "message": said_of_all,
+    }
+    truths = {"Ready": "False", "Stalled": "True", "RolledBack": "True"}
+    run["status"]["conditions"] = [{"type": kind, "status": truth, **since} for kind, truth in truths.items()]
+    cli.put(run)
+    narrow, wide = cli.canary("status").out.splitlines(), cli.canary("status", "-o", "wide").out.splitlines()
+    added = [line.split()[:2] for line in wide[len(narrow) :]]
+    assert added == [["condition", "status"], *([kind, truth] for kind, truth in truths.items())]
+    assert all(re.search(r" [0-9]s$", line) for line in wide[len(narrow) + 1 :])
 
 
 def test_a_workload_without_a_run_says_what_serves(cli: Bed):
