@@ -4,7 +4,7 @@ A sink has one verb and a name. `deliver` turns what happens into an `Outcome`, 
 gives each sink a thread of its own, so that one that hangs delays no other, and never a rollback.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -151,14 +151,10 @@ class Receipt:
 
 
 class Couriers:
-    """One thread a sink. Hand pages over, collect receipts later; nothing here ever waits for a sink.
+    """One thread a sink. Hand pages over, collect receipts later; nothing here ever waits for a sink."""
 
-    `wake`, if given, is called from the courier's thread when a receipt is there.
-    """
-
-    def __init__(self, sinks: Mapping[str, Sink], wake: Callable[[Page], None] | None = None) -> None:
+    def __init__(self, sinks: Mapping[str, Sink]) -> None:
         self._sinks = dict(sinks)
-        self._wake = wake
         self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=f"courier-{name}") for name in sinks}
         self._lock = Lock()  # of what is under way: every worker hands over and collects
         self._under_way: dict[tuple[str, str], tuple[Page, Future[Outcome]]] = {}
@@ -169,11 +165,7 @@ class Couriers:
             waiting = sum(name == sink for name, _ in self._under_way)
             if (sink, page.id) in self._under_way or waiting >= MAX_WAITING:
                 return False
-            future = self._started(sink, page)
-            self._under_way[sink, page.id] = page, future
-        wake = self._wake
-        if wake is not None:
-            future.add_done_callback(lambda _: wake(page))
+            self._under_way[sink, page.id] = page, self._started(sink, page)
         return True
 
     def _started(self, sink: str, page: Page) -> Future[Outcome]:

@@ -70,7 +70,7 @@ class Happening:
     at: datetime
 
 
-def tell(client: Client, subject: Subject, happening: Happening, instance: str = MANAGED_BY) -> bool:
+def tell(client: Client, subject: Subject, happening: Happening) -> bool:
     """Write the Event; return False where it had been written before."""
     moment = format_timestamp(happening.at)
     seconds = moment[:19] + "Z"  # the older two fields know no fractions
@@ -90,7 +90,7 @@ def tell(client: Client, subject: Subject, happening: Happening, instance: str =
         "message": happening.message[:MAX_MESSAGE],
         "action": happening.reason.value,
         "reportingComponent": MANAGED_BY,
-        "reportingInstance": instance,
+        "reportingInstance": MANAGED_BY,
         "source": {"component": MANAGED_BY},
         "eventTime": moment,
         "firstTimestamp": seconds,

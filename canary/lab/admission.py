@@ -78,11 +78,11 @@ class AdmissionRequest:
 Rule = Callable[[AdmissionRequest], Object | None]
 
 
-def guard_rules(controller: str = CONTROLLER) -> tuple[Rule, ...]:
+def guard_rules() -> tuple[Rule, ...]:
     """Return the guard: the stamp first, then the refusals, all but the stamp blind to the controller itself."""
 
     def for_all_but_the_controller(rule: Rule) -> Rule:
-        return lambda request: None if request.user.name == controller else rule(request)
+        return lambda request: None if request.user.name == CONTROLLER else rule(request)
 
     others = (keep_runs, keep_deployments_held, keep_environment, keep_sides, keep_routes)
     return (
@@ -90,7 +90,7 @@ def guard_rules(controller: str = CONTROLLER) -> tuple[Rule, ...]:
         keep_requests,
         limit_machines,
         *(for_all_but_the_controller(rule) for rule in others),
-        lambda request: keep_templates(request) if request.user.name == controller else None,
+        lambda request: keep_templates(request) if request.user.name == CONTROLLER else None,
     )
 
 

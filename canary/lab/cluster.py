@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from canary.clock import Clock, WallClock
-from canary.lab.admission import Rule, User, guard_rules
+from canary.lab.admission import User, guard_rules
 from canary.lab.apiserver import ApiServer, InProcessTransport
 from canary.lab.clock import SimClock, Timers
 from canary.lab.controllers import Controllers
@@ -29,17 +29,11 @@ class Cluster:
     """A cluster in process. Its controllers run on `timers`."""
 
     def __init__(
-        self,
-        clock: Clock,
-        timers: Timers,
-        kubelet: KubeletMaker = TimedKubelet,
-        *,
-        rules: Sequence[Rule] | None = None,
-        seed: int = 0,
+        self, clock: Clock, timers: Timers, kubelet: KubeletMaker = TimedKubelet, *, seed: int = 0
     ) -> None:
         self.timers = timers
         self.store = Store(clock, seed=seed)
-        self.server = ApiServer(self.store, guard_rules() if rules is None else rules)
+        self.server = ApiServer(self.store, guard_rules())
         self.kubelet = kubelet(self.store, timers)
         self.controllers = Controllers(self.store, timers, self.kubelet, DEFAULT_GRACE_SECONDS)
 
@@ -94,11 +88,9 @@ class RealTimeLoop:
 class RealTimeCluster(Cluster):
     """A cluster whose controllers run on a thread of their own, from its making until `stop`."""
 
-    def __init__(
-        self, kubelet: KubeletMaker = TimedKubelet, *, rules: Sequence[Rule] | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, kubelet: KubeletMaker = TimedKubelet) -> None:
         self._loop = RealTimeLoop()
-        super().__init__(WallClock(), self._loop, kubelet, rules=rules, seed=seed)
+        super().__init__(WallClock(), self._loop, kubelet)
         self._loop.start()
 
     def stop(self) -> None:
