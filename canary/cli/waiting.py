@@ -46,6 +46,15 @@ class Waiting:
         ) - passed
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the waiting ended; without a run none began."""
+
+    code: Exit
+    run: StoredRun | None
+    meaning: str
+
+
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument(
@@ -85,12 +94,12 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         given.revision, given.until, given.fail_on_hold, time.monotonic(), given.timeout, given.start_timeout
     )
     found = find(session, given.target)
-    ended, last = _watch(session, found, waiting, quiet=given.output != "table")
-    _report(found, ended, last, given.output, terminal)
-    return Exit.DONE if given.exit_zero else ended
+    ended = _watch(session, found, waiting, quiet=given.output != "table")
+    _report(found, ended, given.output, terminal)
+    return Exit.DONE if given.exit_zero else ended.code
 
 
-def _watch(session: Session, found: Found, waiting: Waiting, *, quiet: bool) -> tuple[Exit, StoredRun | None]:
+def _watch(session: Session, found: Found, waiting: Waiting, *, quiet: bool) -> Ended:
     """Poll until there is an outcome; an API server that does not answer is waited for, too."""
     told, trouble, last = "", "", None
     while True:
@@ -99,15 +108,16 @@ def _watch(session: Session, found: Found, waiting: Waiting, *, quiet: bool) -> 
         except UnavailableError as error:
             run, trouble = last, str(error)
         last = run
-        line = _progress(run) if run is not None else ""
+        nothing = "" if trouble else f"no run of {found.namespace}/{found.workload} has begun yet"
+        line = _progress(run) if run is not None else nothing
         if line and line != told and not quiet:
             session.terminal.lines([f"{session.now():%H:%M:%S} {line}"])
         told = line
         outcome = outcome_of(run, waiting) if run is not None else _serving(found, waiting)
         if outcome is not None:
-            return outcome, run
+            return Ended(outcome, run, MEANINGS[outcome] if run else "no run began, it serves already")
         if waiting.left(run) <= 0:
-            return _too_late(session, run, trouble), run
+            return _too_late(session, run, trouble)
         time.sleep(min(POLL_SECONDS, max(0.05, waiting.left(run))))
 
 
@@ -160,15 +170,16 @@ def _serving(found: Found, waiting: Waiting) -> Exit | None:
     return Exit.DONE if concerns({"spec": {"revision": serving}}, waiting.revision) else None
 
 
-def _too_late(session: Session, run: StoredRun | None, trouble: str) -> Exit:
+def _too_late(session: Session, run: StoredRun | None, trouble: str) -> Ended:
     if trouble:
         session.terminal.note(trouble)
-        return Exit.FAILED
+        return Ended(Exit.FAILED, run, MEANINGS[Exit.FAILED])
     if run is None:
         text = "no run of this revision has started. Was the Deployment changed? `canary list` shows what is held"
         session.terminal.note(f"CAN-5005 {text}")
-        return Exit.FAILED
-    return Exit.BLIND if run.at("analysis", "blindSince") is not None else Exit.STILL_RUNNING
+        return Ended(Exit.FAILED, None, "no run began")
+    code = Exit.BLIND if run.at("analysis", "blindSince") is not None else Exit.STILL_RUNNING
+    return Ended(code, run, MEANINGS[code])
 
 
 def _progress(run: StoredRun) -> str:
@@ -185,16 +196,16 @@ def _progress(run: StoredRun) -> str:
     return f"{head} for {run.new} ({change_words(run)}), {phase_words(run.phase).lower()}, no traffic"
 
 
-def _report(found: Found, ended: Exit, run: StoredRun | None, form: str, terminal: Terminal) -> None:
+def _report(found: Found, ended: Ended, form: str, terminal: Terminal) -> None:
     if form == "table":
-        terminal.lines([f"exit {int(ended)}: {MEANINGS[ended]}"])
+        terminal.lines([f"exit {int(ended.code)}: {ended.meaning}"])
         return
     document = {
         "schema": schema_name("wait"),
         "namespace": found.namespace,
         "workload": found.workload,
-        "exit": int(ended),
-        "meaning": MEANINGS[ended],
-        "verdict": verdict_document(run) if run is not None else None,
+        "exit": int(ended.code),
+        "meaning": ended.meaning,
+        "verdict": verdict_document(ended.run) if ended.run is not None else None,
     }
     terminal.document(form, document)

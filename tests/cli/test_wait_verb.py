@@ -80,9 +80,21 @@ def test_somebody_elses_run_is_never_taken_for_yours(cli: Bed):
     assert cli.canary("wait", "checkout", "--revision", "9f3c1d2", *QUICK).code == 0
 
 
+def test_where_no_run_began_that_is_what_is_said(cli: Bed):
+    cli.put_policy()
+    said = cli.canary("wait", "checkout", *QUICK)
+    assert said.code == 1
+    told = said.out.splitlines()
+    assert told[0].endswith("no run of shop/checkout has begun yet")
+    assert told[1:] == ["exit 1: no run began"]
+    document = json.loads(cli.canary("wait", "checkout", "-o", "json", *QUICK).out)
+    assert (document["exit"], document["meaning"], document["verdict"]) == (1, "no run began", None)
+
+
 def test_a_revision_that_serves_already_needs_no_run(cli: Bed):
     cli.put_policy(serving="v2.31.0")
-    assert cli.canary("wait", "checkout", "--revision", "v2.31.0", *QUICK).code == 0
+    said = cli.canary("wait", "checkout", "--revision", "v2.31.0", *QUICK)
+    assert (said.code, said.out.splitlines()[-1]) == (0, "exit 0: no run began, it serves already")
 
 
 @pytest.mark.parametrize(
