@@ -6,46 +6,26 @@ translates.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import Enum
 
 from canary.lab.objects import Object
 
 
-class StatusReason(StrEnum):
-    """The machine's word of a refusal; each has one HTTP status."""
+class StatusReason(Enum):
+    """The machine's word of a refusal, and its HTTP status."""
 
-    BAD_REQUEST = "BadRequest"
-    UNAUTHORIZED = "Unauthorized"
-    FORBIDDEN = "Forbidden"
-    NOT_FOUND = "NotFound"
-    METHOD_NOT_ALLOWED = "MethodNotAllowed"
-    ALREADY_EXISTS = "AlreadyExists"
-    CONFLICT = "Conflict"
-    EXPIRED = "Expired"
-    TOO_LARGE = "RequestEntityTooLarge"
-    UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
-    INVALID = "Invalid"
-    TIMEOUT = "Timeout"
-
-    @property
-    def code(self) -> int:
-        return _CODES[self]
-
-
-_CODES = {
-    StatusReason.BAD_REQUEST: 400,
-    StatusReason.UNAUTHORIZED: 401,
-    StatusReason.FORBIDDEN: 403,
-    StatusReason.NOT_FOUND: 404,
-    StatusReason.METHOD_NOT_ALLOWED: 405,
-    StatusReason.ALREADY_EXISTS: 409,
-    StatusReason.CONFLICT: 409,
-    StatusReason.EXPIRED: 410,
-    StatusReason.TOO_LARGE: 413,
-    StatusReason.UNSUPPORTED_MEDIA_TYPE: 415,
-    StatusReason.INVALID: 422,
-    StatusReason.TIMEOUT: 504,
-}
+    BAD_REQUEST = ("BadRequest", 400)
+    UNAUTHORIZED = ("Unauthorized", 401)
+    FORBIDDEN = ("Forbidden", 403)
+    NOT_FOUND = ("NotFound", 404)
+    METHOD_NOT_ALLOWED = ("MethodNotAllowed", 405)
+    ALREADY_EXISTS = ("AlreadyExists", 409)
+    CONFLICT = ("Conflict", 409)
+    EXPIRED = ("Expired", 410)
+    TOO_LARGE = ("RequestEntityTooLarge", 413)
+    UNSUPPORTED_MEDIA_TYPE = ("UnsupportedMediaType", 415)
+    INVALID = ("Invalid", 422)
+    TIMEOUT = ("Timeout", 504)
 
 
 class ApiError(Exception):
@@ -54,12 +34,9 @@ class ApiError(Exception):
     def __init__(self, reason: StatusReason, message: str, details: Object | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.word, self.code = reason.value
         self.message = message
         self.details = details
-
-    @property
-    def code(self) -> int:
-        return self.reason.code
 
     def status(self) -> Object:
         """Return the body of the answer: kind Status."""
@@ -69,7 +46,7 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason.value,
+            "reason": self.word,
             "code": self.code,
         }
         return body | ({"details": self.details} if self.details else {})
