@@ -13,6 +13,7 @@ from typing import Any
 
 from canary.kube.resources import CONFIGMAPS, DEPLOYMENTS, HTTPROUTES, LEASES, Resource
 from canary.kube.transport import JSON, JSON_PATCH, MERGE_PATCH, Json, Response, Transport
+from canary.lab.contract import checks_of, expect
 
 SETTLE_SECONDS = 20.0  # a real controller-manager needs a few
 POLL_SECONDS = 0.05
@@ -64,12 +65,6 @@ class Api:
 
 
 Check = Callable[[Api], None]
-
-
-def expect(holds: bool, sentence: str) -> None:
-    """Raise AssertionError with the sentence where a promise is broken."""
-    if not holds:
-        raise AssertionError(sentence)
 
 
 def wanted(status: int, response: Response) -> Json:
@@ -299,28 +294,6 @@ def an_impossible_object_is_refused_by_its_fields(api: Api) -> None:
     refused(422, "Invalid", api.ask("POST", CONFIGMAPS, body=upper))
 
 
-API_CHECKS: tuple[Check, ...] = (
-    an_identical_write_makes_no_version,
-    an_annotation_moves_the_version_but_not_the_generation,
-    a_stale_merge_patch_is_a_conflict,
-    a_stale_json_patch_is_a_conflict,
-    a_failed_test_refuses_the_whole_json_patch,
-    a_json_patch_below_nothing_is_refused,
-    a_merge_patch_removes_by_null_and_replaces_lists,
-    what_is_absent_is_404_and_what_is_taken_is_409,
-    a_dry_run_stores_nothing,
-    status_and_spec_do_not_write_each_other,
-    route_weights_are_defaulted_and_limited,
-    a_deletion_of_another_uid_is_a_conflict,
-    a_finalizer_delays_the_end,
-    selectors_select_by_equality_and_by_set,
-    pages_add_up_to_the_list,
-    a_watch_tells_what_came_after_a_version,
-    a_watch_that_ends_leaves_a_bookmark,
-    an_impossible_object_is_refused_by_its_fields,
-)
-
-
 def _replace(path: str, value: Any) -> Json:
     return {"op": "replace", "path": path, "value": value}
 
@@ -328,3 +301,6 @@ def _replace(path: str, value: Any) -> Json:
 def _route(api: Api, name: str, backends: list[Json]) -> Json:
     rule = {"backendRefs": backends}
     return api.make(HTTPROUTES, name, spec={"parentRefs": [{"name": "gateway"}], "rules": [rule]})
+
+
+API_CHECKS = checks_of(__name__, Api)

@@ -16,6 +16,7 @@ from canary.core.evidence import Acceptance, Drift
 from canary.errors import ConflictError, RefusedError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import HTTPROUTES
+from canary.lab.contract import checks_of, expect
 from canary.traffic.brake import Receipt, backends, places_on
 from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target, WayBack
 
@@ -101,10 +102,7 @@ class Bed:
         return [{ref.service: ref.weight for ref in refs} for refs in backends(self.stored(name))]
 
 
-def expect(holds: bool, sentence: str) -> None:
-    """Raise AssertionError with the sentence where a promise is broken."""
-    if not holds:
-        raise AssertionError(sentence)
+Check = Callable[[Bed], None]
 
 
 def expect_refusal(error: type[Exception], act: Callable[[], object], sentence: str) -> None:
@@ -370,25 +368,4 @@ def _bytes(value: object) -> str:
     return json.dumps(value)
 
 
-Check = Callable[[Bed], None]
-ROUTER_CHECKS: tuple[Check, ...] = (
-    attaching_names_the_side_in_every_rule_of_every_route_and_gives_it_nothing,
-    a_share_is_exact_and_the_rest_is_stable_s,
-    a_share_rises_only_on_the_version_that_was_seen,
-    a_kill_at_weight_zero_still_stops_a_raise_on_its_way,
-    a_kill_takes_everything_from_the_side_whatever_was_written_since,
-    a_kill_finds_references_that_were_moved,
-    a_kill_leaves_no_rule_without_a_backend_that_has_weight,
-    a_kill_of_a_route_that_git_reset_still_makes_a_new_version,
-    a_kill_reaches_a_route_that_is_new,
-    a_kill_of_a_route_that_is_gone_is_done,
-    drift_is_told_apart_by_what_somebody_did,
-    a_new_route_to_the_service_is_unknown,
-    a_write_is_verified_when_every_parent_has_spoken_of_it,
-    detaching_restores_every_route_byte_for_byte,
-    a_side_with_traffic_is_not_taken_out,
-    a_lost_reference_is_put_back_with_its_share_in_one_write,
-    the_way_back_takes_everything_and_gives_it_back,
-    the_coordinates_on_the_route_last_until_they_are_disarmed,
-    a_plan_says_what_would_be_written_and_writes_nothing,
-)
+ROUTER_CHECKS = checks_of(__name__, Bed)

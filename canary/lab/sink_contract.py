@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from canary.alerts.sink import Incident, Outcome, Page, Sink, deliver
 from canary.api.reasons import Opening
+from canary.lab.contract import checks_of, expect
 from canary.lab.receiver import Answer, Received, Receiver
 
 FLOOD_BYTES = 64 * 1024 * 1024
@@ -38,11 +39,6 @@ class Bench:
 
 
 Check = Callable[[Bench], None]
-
-
-def expect(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise AssertionError(sentence)
 
 
 def sent(bench: Bench, answer: Answer, page: Page = PAGE) -> tuple[Outcome, Receiver]:
@@ -134,17 +130,4 @@ def an_error_carries_no_control_characters(bench: Bench) -> None:
     expect(outcome.error.isprintable(), f"{outcome.error!r} would write on a terminal")
 
 
-SINK_CHECKS: tuple[Check, ...] = (
-    an_acknowledged_page_arrives_whole,
-    the_same_page_twice_is_one_incident,
-    too_many_requests_are_retried_not_before_it_says,
-    a_server_error_is_retried,
-    a_bad_request_is_final,
-    a_redirect_is_not_followed,
-    a_receiver_that_hangs_is_left_in_time,
-    nobody_there_is_retried,
-    a_broken_reply_is_no_traceback,
-    a_flood_is_cut,
-    an_error_does_not_show_the_address,
-    an_error_carries_no_control_characters,
-)
+SINK_CHECKS = checks_of(__name__, Bench)

@@ -7,7 +7,8 @@ do later.
 
 from canary.kube.resources import CONFIGMAPS, DEPLOYMENTS, PODS, REPLICASETS
 from canary.kube.transport import Json
-from canary.lab.api_contract import Api, Check, expect, generation_of, wanted
+from canary.lab.api_contract import Api, generation_of, wanted
+from canary.lab.contract import checks_of, expect
 
 OLD_IMAGE = "registry.invalid/shop:1"
 NEW_IMAGE = "registry.invalid/shop:2"
@@ -56,14 +57,6 @@ def what_an_owner_leaves_is_collected_by_uid(api: Api) -> None:
     )
 
 
-WORKLOAD_CHECKS: tuple[Check, ...] = (
-    a_paused_deployment_holds_its_new_template,
-    a_held_deployment_scales_its_old_template,
-    a_resumed_deployment_rolls,
-    what_an_owner_leaves_is_collected_by_uid,
-)
-
-
 def _deploy(api: Api, name: str) -> None:
     labels = {"app": name}
     template = {
@@ -100,3 +93,6 @@ def _hold(api: Api, name: str) -> list[str]:
         "the Deployment controller did not look at the paused Deployment",
     )
     return before
+
+
+WORKLOAD_CHECKS = checks_of(__name__, Api)
