@@ -139,7 +139,7 @@ def exposed(run: Json | None = None, ppm: int = 10_000) -> Json:
             "writtenAt": at(0),
         },
         "analysis": analysis,
-        "timeline": [entry(0, "Progressing", "StepStarted", "step 1 of 6: 1% of the traffic", ppm)],
+        "timeline": [entry(0, "Progressing", "StepStarted", "step 1 of 6: 1 % of the traffic", ppm)],
     }
     return run
 

@@ -83,7 +83,7 @@ def _parse_percent_text(value: object) -> int:
 
 
 def format_percent(ppm: int) -> str:
-    """Write parts per million as people do: "0.5%", "25%", "100%"."""
+    """Write parts per million as manifests do: "0.5%", "25%", "100%"."""
     return f"{ppm / (PPM / 100):.4f}".rstrip("0").rstrip(".") + "%"
 
 

@@ -114,7 +114,7 @@ def timeline(run: StoredRun) -> list[str]:
         [
             _time(entry.at) if entry.at else "?",
             entry.phase,
-            wording.percent(entry.weight_ppm),
+            wording.share(entry.weight_ppm),
             entry.reason,
             entry.message + (f" (by {entry.by})" if entry.by else ""),
         ]

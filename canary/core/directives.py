@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
 from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, CanaryRunStatus
-from canary.api.types import format_percent
 from canary.core import gates
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
-from canary.core.wording import no_such_step
+from canary.core.wording import no_such_step, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def _hold(situation: Situation, directive: Directive) -> _Reply:
     who = directive.requester or "somebody"
     because = Because(Reason.HOLD_STARTED, f"held at its weight by {who}: {directive.reason}", who)
     status = record(situation.now, change(situation.status, held_by=who[:256]), because)
-    return status, True, f"held at {format_percent(situation.weight_ppm)}; the evidence is watched on"
+    return status, True, f"held at {share(situation.weight_ppm)}; the evidence is watched on"
 
 
 def _resume(situation: Situation, directive: Directive) -> _Reply:
@@ -149,7 +148,7 @@ def _approve(situation: Situation, directive: Directive) -> _Reply:
         f"approved by {directive.requester}: {directive.reason}",
         directive.requester,
     )
-    step = format_percent(situation.spec.steps[waiting[0]].weight)
+    step = share(situation.spec.steps[waiting[0]].weight)
     return record(situation.now, status, because), True, f"recorded for {step}"
 
 

@@ -331,10 +331,10 @@ def shown(run: StoredRun, now: datetime) -> dict[str, str]:
     evidence, limit = run.figure("evidenceLog10"), run.figure("limitLog10")
     lost = run.figure("lost")
     return {
-        "slice": wording.percent(run.asked_ppm),
+        "slice": share(run.asked_ppm),
         "step": f"{run.begun}/{len(run.steps)}",
         "verdict": verdict_word(run, now),
         "lost": wording.count(round(lost)) if lost is not None else ("0" if run.top_ppm == 0 else "?"),
         "evidence": "" if evidence is None or limit is None else f"{evidence:.1f}/{limit:.1f}",
-        "observed": wording.percent(run.seen_ppm),
+        "observed": share(run.seen_ppm),
     }

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Reason, Verb, Verdict
-from canary.api.types import format_percent
 from canary.core.decision import Situation
 from canary.core.evidence import Acceptance, Drift, Missing, Share
+from canary.core.wording import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,7 @@ def side_is_ready_for_next(situation: Situation) -> Closed | None:
     ready = side.ready if side else 0
     if ready >= wanted:
         return None
-    return Closed(
-        Reason.SIDE_NOT_READY, f"{ready} of {wanted} pods for {format_percent(step.weight)} are ready"
-    )
+    return Closed(Reason.SIDE_NOT_READY, f"{ready} of {wanted} pods for {share(step.weight)} are ready")
 
 
 def baseline_is_known(situation: Situation) -> Closed | None:
@@ -134,7 +132,7 @@ def next_step_is_approved(situation: Situation) -> Closed | None:
     given = [a for a in situation.status.approvals if a.step == index and a.counts and a.verb != Verb.REJECT]
     if given:
         return None
-    text = f"{format_percent(step.weight)} waits for a person: `canary approve` or `canary promote`"
+    text = f"{share(step.weight)} waits for a person: `canary approve` or `canary promote`"
     return Closed(Reason.APPROVALS_MISSING, text)
 
 
@@ -142,9 +140,7 @@ def below_the_cap(situation: Situation) -> Closed | None:
     step, cap = situation.next_step, situation.status.promote_to_ppm
     if step is None or cap is None or step.weight <= cap:
         return None
-    return Closed(
-        Reason.HOLD_STARTED, f"promoted to {format_percent(cap)} and no further; `canary promote` goes on"
-    )
+    return Closed(Reason.HOLD_STARTED, f"promoted to {share(cap)} and no further; `canary promote` goes on")
 
 
 START_GATES: tuple[Gate, ...] = (outside_allows, nobody_holds, workload_is_whole, controller_leads)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
-from canary.api.types import format_percent
 from canary.core import gates, intent
 from canary.core.decision import Answer, Because, Decision, Situation, change, enter, set_traffic, stay
 from canary.core.directives import hear
 from canary.core.endings import answers_at_the_end, at_zero, end, pause_run
 from canary.core.evidence import Acceptance, Missing, Share
 from canary.core.guards import AFTER_COMMIT, first_ending
+from canary.core.wording import share
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2
@@ -131,9 +131,7 @@ def _progressing(situation: Situation) -> CanaryRunStatus:
     step = situation.next_step
     assert step is not None
     index, count = status.step + 1, len(situation.spec.steps)
-    text = (
-        f"step {index + 1} of {count}: {format_percent(step.weight)} of the traffic goes to the new version"
-    )
+    text = f"step {index + 1} of {count}: {share(step.weight)} of the traffic goes to the new version"
     written = {"weight_ppm": step.weight, "written_at": situation.now}
     raised = set_traffic(status, **written, verified_at=None, zero_verified_at=None)
     because = Because(Reason.STEP_STARTED, text)
@@ -167,7 +165,7 @@ def _to_baking(situation: Situation) -> CanaryRunStatus:
     if situation.status.step_started_at is None:
         return stay(situation, Reason.ROUTE_NOT_ACCEPTED, "all weight is written; waiting to see it obeyed")
     seconds = situation.spec.policy.bake.duration.total_seconds()
-    text = f"{format_percent(situation.weight_ppm)} on the new version; the old one stays whole for {seconds:.0f} s"
+    text = f"{share(situation.weight_ppm)} on the new version; the old one stays whole for {seconds:.0f} s"
     return enter(situation, Phase.BAKING, Because(Reason.BAKE_STARTED, text))
 
 
@@ -226,13 +224,9 @@ def _returning(situation: Situation) -> CanaryRunStatus:
     """100 -> 50 -> 0 %: both sides run one version, so this chooses between equals."""
     route, traffic = situation.route, situation.status.traffic
     if route is None or route.weight_ppm != traffic.weight_ppm or route.acceptance is not Acceptance.ACCEPTED:
-        return stay(
-            situation, Reason.RETURN_STARTED, f"waiting to see {format_percent(traffic.weight_ppm)} obeyed"
-        )
+        return stay(situation, Reason.RETURN_STARTED, f"waiting to see {share(traffic.weight_ppm)} obeyed")
     if situation.since(traffic.written_at) < situation.run.limits.return_step_seconds:
-        return stay(
-            situation, Reason.RETURN_STARTED, f"{format_percent(traffic.weight_ppm)} still on the side's pods"
-        )
+        return stay(situation, Reason.RETURN_STARTED, f"{share(traffic.weight_ppm)} still on the side's pods")
     if traffic.weight_ppm == 0:
         text = f"{situation.spec.revision.version or 'the new version'} serves 100 % from the Deployment's own pods"
         return enter(situation, Phase.PROMOTED, Because(Reason.PROMOTED, text))

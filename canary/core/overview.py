@@ -99,7 +99,7 @@ def _idle_row(policy: Raw, key: tuple[str, str], now: datetime) -> Row:
     age = wording.age(seconds_between(moment(under(policy, "metadata", "creationTimestamp")), now))
     serving = plain(under(policy, "status", "serving", "version"), 24)
     needs = _spaced(_stalled(policy)[0])
-    return Row(*key, "", IDLE, "0%", "-", "-", "0", "-", age, serving, "", "", needs)
+    return Row(*key, "", IDLE, "0 %", "-", "-", "0", "-", age, serving, "", "", needs)
 
 
 def idle_standing(policy: Raw | None) -> Line:

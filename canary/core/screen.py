@@ -111,7 +111,7 @@ def _steps(run: StoredRun) -> list[Line]:
             mark = " x" if over else " <"
         elif step.approval:
             mark = " ?"
-        words.append(wording.percent(step.weight_ppm) + mark)
+        words.append(share(step.weight_ppm) + mark)
     weights = f"asked {share(run.asked_ppm)}, seen {share(run.seen_ppm)}"
     plan = " | ".join(words)
     if len(plan) + len(weights) + 3 + LABEL <= COLUMNS:

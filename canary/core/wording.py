@@ -63,14 +63,9 @@ def seconds_between(earlier: datetime | None, later: datetime | None) -> float |
     return (later - earlier).total_seconds()
 
 
-def percent(ppm: int) -> str:
-    """Write a weight for a table: "0.5%"."""
-    return f"{ppm / (PPM / 100):.4f}".rstrip("0").rstrip(".") + "%"
-
-
 def share(ppm: int) -> str:
-    """Write a weight in a sentence: "0.5 %"."""
-    return percent(ppm)[:-1] + " %"
+    """Write a weight as people read it: "0.5 %". What they write has no space, see `api.types.parse_percent`."""
+    return f"{ppm / (PPM / 100):.4f}".rstrip("0").rstrip(".") + " %"
 
 
 def no_such_step(asked_ppm: int, to_come: Sequence[int]) -> str:
@@ -131,9 +126,9 @@ def change(point: float | None, low: float | None, high: float | None) -> Change
 
 
 def brief_change(point: float | None) -> str:
-    """Write a ratio less one for a column: "-99%", "170x"."""
+    """Write a ratio less one for a column: "-99 %", "170x"."""
     if point is None or point + 1.0 < TIMES_FROM:
-        return f"{signed_percent(point)}%"
+        return f"{signed_percent(point)} %"
     return f"{_times(point)}x"
 
 

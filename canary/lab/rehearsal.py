@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canary.api.reasons import Phase
-from canary.api.types import format_percent
-from canary.core.wording import duration
+from canary.core.wording import duration, share
 from canary.settings import RehearseOptions
 
 SCHEMA = "canary-controller.io/rehearsal/v1"
@@ -120,10 +119,10 @@ class Rehearsal:
         }
         slices = _quantiles(run.reached_ppm for run in runs)
         return [
-            f"{given.fault.value} of {format_percent(round(given.drop * 1e6))}{when}: {len(runs)} runs",
+            f"{given.fault.value} of {share(round(given.drop * 1e6))}{when}: {len(runs)} runs",
             f"  {'':<24}{'median':>9}{'90 %':>9}{'95 %':>9}{'worst':>9}",
             *(_row(name, figures) for name, figures in rows.items()),
-            f"  largest slice reached   {format_percent(int(slices['max'] or 0)):>9}",
+            f"  largest slice reached   {share(int(slices['max'] or 0)):>9}",
             f"  ended                   {_tally(runs)}",
             *([f"  NOT STOPPED in {self.missed} of {len(runs)} runs"] if self.missed else []),
         ]
@@ -137,7 +136,7 @@ class Rehearsal:
             f"  stopped for nothing     {self.false_rollbacks} of {len(runs)}; "
             f"below {100 * (high or 1):.2g} % of runs with 95 % confidence",
             f"  promised by the policy  {100 * self.promised:g} % of runs",
-            f"  slice reached           {format_percent(int(slices['p50'] or 0))} (median)",
+            f"  slice reached           {share(int(slices['p50'] or 0))} (median)",
             f"  ended                   {_tally(runs)}",
         ]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from canary.api.marks import Mark
 from canary.api.run import Coordinate
-from canary.api.types import format_percent
 from canary.core.evidence import Acceptance, Drift, Route
+from canary.core.wording import share
 from canary.traffic.brake import Object, backends, positions, stable_of
 from canary.traffic.router import Seen, Target
 from canary.traffic.rules import OUR_ANNOTATIONS, annotations_of, share_ppm
@@ -25,8 +25,8 @@ Verdicts = list[tuple[Acceptance, str]]
 def see(target: Target, resource: str, routes: Iterable[dict[str, Any]]) -> Seen:
     """Return what the namespace's routes say of the target; those that do not name it are left out."""
     ours = sorted((route for route in routes if names(route, target)), key=name_of)
-    shares = [share for route in ours for share in shares_of(route, target, target.side_service)]
-    back = [share for route in ours for share in shares_of(route, target, target.way_back_service)]
+    shares = [ppm for route in ours for ppm in shares_of(route, target, target.side_service)]
+    back = [ppm for route in ours for ppm in shares_of(route, target, target.way_back_service)]
     whole = [_is_whole(route, target) for route in ours]
     drift, odd = drift_of(ours, target)
     acceptance, refusal = acceptance_of(ours)
@@ -137,21 +137,18 @@ def _drift_of_route(route: Object, target: Target) -> tuple[Drift, str] | None:
         sides, stables = positions(refs, target.side_service), positions(refs, target.service)
         if not sides and not stables:
             continue
-        share = share_ppm(refs, target.side_service)
+        gives = share_ppm(refs, target.side_service)
         where = f"route {name}, rule {index}"
-        if share > wrote:
-            return Drift.RAISED, f"{where} gives {format_percent(share)}, {format_percent(wrote)} was written"
+        if gives > wrote:
+            return Drift.RAISED, f"{where} gives {share(gives)}, {share(wrote)} was written"
         if sides and not any(ref.weight for ref in refs):
             return Drift.RAISED, f"{where} gives no backend any weight: its requests fail"
         if stable_of(route) != target.service:
             continue
         if not sides:
             return Drift.REFS_MISSING, f"{where} no longer names {target.side_service}"
-        if share < wrote:
-            return (
-                Drift.LOWERED,
-                f"{where} gives {format_percent(share)}, {format_percent(wrote)} was written",
-            )
+        if gives < wrote:
+            return Drift.LOWERED, f"{where} gives {share(gives)}, {share(wrote)} was written"
     return None
 
 

@@ -79,14 +79,14 @@ def test_where_nobody_can_be_asked_the_missing_flag_is_named(cli: Bed, monkeypat
 
 def test_a_hold_needs_neither_reason_nor_yes(cli: Bed):
     cli.put(exposed())
-    with Answering(cli, done("held at 1%; the evidence is watched on")):
+    with Answering(cli, done("held at 1 %; the evidence is watched on")):
         said = cli.canary("hold")
-    assert said.out == "hold: held at 1%; the evidence is watched on\n"
+    assert said.out == "hold: held at 1 %; the evidence is watched on\n"
 
 
 def test_an_approval_names_the_digest_that_was_read_and_shows_the_change(cli: Bed):
     cli.put(exposed())
-    with Answering(cli, done("recorded for 5%")):
+    with Answering(cli, done("recorded for 5 %")):
         said = cli.canary("approve", "checkout", "--reason", REASON, "--yes", "-o", "json")
     assert said.code == 0
     assert json.loads(said.out)["outcome"] == "Done"

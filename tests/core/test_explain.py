@@ -130,10 +130,10 @@ def test_where_nothing_speaks_against_the_change_its_orders_are_explained():
 
 
 def test_a_run_that_reached_its_cap_waits_for_a_person_on_every_surface():
-    said = "promoted to 5% and no further; `canary promote` goes on"
+    said = "promoted to 5 % and no further; `canary promote` goes on"
     run = in_phase("Progressing", 10_000, reason="HoldStarted", message=said)
     assert next_sentence(run, SCENE).startswith(
-        "`canary promote checkout --reason ...`, or abort: promoted to 5%"
+        "`canary promote checkout --reason ...`, or abort: promoted to 5 %"
     )
     assert footer(rows([run], [], SCENE)) == "1 needs you: shop/checkout (promote or abort)"
     assert run.awaits_person
@@ -178,12 +178,12 @@ def test_a_fall_of_the_whole_site_is_told_as_one():
 
 def test_the_words_of_kubectl_get_come_from_the_same_author():
     assert shown(StoredRun(rolled_back()), NOW) == {
-        "slice": "0%",
+        "slice": "0 %",
         "step": "1/6",
-        "verdict": "orders -100%",
+        "verdict": "orders -100 %",
         "lost": "22",
         "evidence": "3.9/3.0",
-        "observed": "0%",
+        "observed": "0 %",
     }
 
 

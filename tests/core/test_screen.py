@@ -20,7 +20,7 @@ because  orders -100 % [-100,-81] since 03:12:12Z  evidence 7.4e3 > limit 1.0e3
   errors    0         0.4       -100 % [-100,+820] #       |    clear
   slow      2         1.8       +11 % [-87,+301]   #       |    clear
   traffic   180       179       +0.6 % [-14,..]    #       |    clear
-steps  1% x | 5% | 10% | 25% | 50% | 100%   asked 0 %, seen 0 %
+steps  1 % x | 5 % | 10 % | 25 % | 50 % | 100 %   asked 0 %, seen 0 %
 time   03:12:04Z start :12 likely break :19 decided :19.2 written :21.1 verified
 lost   about 22 orders (13..31); losing now: none
 next   nothing to do. Fix and push; attempt 1 of 2; `canary retry` tries the
@@ -36,7 +36,7 @@ because  31 of about 350 orders of evidence
   errors    0         0.4       -100 % [-100,+820] #       |    clear
   slow      2         1.8       +11 % [-87,+301]   #       |    clear
   traffic   180       179       +0.6 % [-14,..]    #       |    clear
-steps  1% < | 5% | 10% ? | 25% | 50% | 100%   asked 1 %, seen 1 %
+steps  1 % < | 5 % | 10 % ? | 25 % | 50 % | 100 %   asked 1 %, seen 1 %
 time   03:12:04Z start
 lost   about 0 orders (0..2); losing now: no sign of it
 next   nothing to do: it goes on by itself, about 2 min of evidence to go"""
@@ -45,18 +45,18 @@ HELD = """\
 checkout  shop                                                run checkout-7f9c2
 CUSTOMERS SAFE: v2.30.4 serves 100 %; v2.31.0 has no traffic yet
 v2.31.0 HELD     change: AI-assisted (kiro), by dana
-because  5% waits for a person: `canary approve` or `canary promote`
-steps  1% | 5% | 10% | 25% | 50% | 100%   asked 0 %, seen 0 %
+because  5 % waits for a person: `canary approve` or `canary promote`
+steps  1 % | 5 % | 10 % | 25 % | 50 % | 100 %   asked 0 %, seen 0 %
 time   03:11:34Z recorded
 lost   none: it never had traffic
-next   `canary approve checkout --reason ...`: 5% waits for a person: `canary
+next   `canary approve checkout --reason ...`: 5 % waits for a person: `canary
        approve` or `canary promote`"""
 
 LIST = """\
 NAMESPACE  WORKLOAD  PHASE       SLICE  STEP  VERDICT        LOST  ORIGIN  AGE
-pay        ledger    Held        0%     0/6   approvals 0/2  0     ai      1m
-shop       checkout  RolledBack  0%     1/6   orders -100%   22    ai      1m
-web        home      Paused      0%     0/6   blind 40s      0     ai      1m
+pay        ledger    Held        0 %    0/6   approvals 0/2  0     ai      1m
+shop       checkout  RolledBack  0 %    1/6   orders -100 %  22    ai      1m
+web        home      Paused      0 %    0/6   blind 40s      0     ai      1m
 1 needs you: pay/ledger (senior); 1 blind: web/home"""
 
 EXPLAINED = """\
@@ -80,7 +80,7 @@ def screen(run, cluster=""):
 def held_for_approval(name="checkout-7f9c2", namespace="shop", workload="checkout"):
     run = a_run(name, namespace, workload=workload)
     run["spec"]["safety"] = {"approvals": 2, "seniors": 1}
-    message = "5% waits for a person: `canary approve` or `canary promote`"
+    message = "5 % waits for a person: `canary approve` or `canary promote`"
     run["status"] |= {"reason": "ApprovalsMissing", "message": message}
     return run
 
