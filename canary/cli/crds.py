@@ -3,11 +3,14 @@
 Nothing is asked of a cluster. The CRDs come from the models, the schemas from `schemas.py`.
 """
 
+import json
 from argparse import ArgumentParser, Namespace
 
 from canary.cli.exits import Exit
 from canary.cli.schemas import SCHEMAS
 from canary.cli.terminal import Terminal
+
+MAX_COLUMNS = 10_000  # no sentence is folded
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -21,10 +24,20 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if given.schema:
         terminal.json(SCHEMAS[given.schema])
         return Exit.DONE
-    from canary.api.crd import crds, to_yaml
+    from canary.api.crd import crds
 
     if given.output == "yaml":
-        print(to_yaml(crds()), end="", file=terminal.out)
+        import yaml
+
+        apart = json.loads(json.dumps(crds()))  # of what two places share, YAML would write a reference
+        yaml.safe_dump_all(
+            apart,
+            terminal.out,
+            sort_keys=False,
+            default_flow_style=None,  # what holds no further object or list stands on the line of its name
+            width=MAX_COLUMNS,
+            explicit_start=True,
+        )
         return Exit.DONE
     terminal.json({"apiVersion": "v1", "kind": "List", "items": crds()})
     return Exit.DONE
