@@ -2,7 +2,7 @@
 
 `Stage(setting)` starts everything and `close` ends everything, also after Ctrl-C: each part is a child that ends with
 its parent. The controller is a process of its own, `canary run`, so that it can be killed like a real one. What
-happened is measured at the shop, the gateway and the store, never assumed.
+happened is measured at the shop, the customers and the store, never assumed.
 """
 
 import signal

@@ -97,11 +97,6 @@ class Street:
         with opener.open(urllib.request.Request(url), timeout=WAIT_SECONDS) as answer:
             return answer.status, answer.read()
 
-    def backends(self) -> dict[str, float]:
-        """Return the gateway's own count of requests by backend."""
-        text = self.get("/metrics", port=self.gateway["admin"])[1].decode()
-        return samples(text, "gateway_requests_total", "backend")
-
     def close(self) -> None:
         for child in self.children.values():
             child.close()
