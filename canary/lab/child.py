@@ -61,13 +61,8 @@ class Child:
         """Return the child's process id."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
-
     def send(self, command: Message) -> None:
-        """Send a command; a child that has gone is no error here, it shows in `alive`."""
+        """Send a command; a child that has gone is no error here."""
         pipe = self._process.stdin
         with self._sending, contextlib.suppress(BrokenPipeError, ValueError):
             if pipe is not None:

@@ -17,7 +17,6 @@ from canary.lab.clock import SimClock, Timers
 from canary.lab.controllers import Controllers
 from canary.lab.objects import Object
 from canary.lab.pods import Kubelet, TimedKubelet
-from canary.lab.resources import CRD_GROUP
 from canary.lab.store import Store
 
 KubeletMaker = Callable[[Store, Timers], Kubelet]
@@ -39,10 +38,8 @@ class Cluster:
 
     def install(self, definitions: Sequence[Object]) -> None:
         """Create CustomResourceDefinitions."""
-        kind = self.store.kinds.find(CRD_GROUP, "customresourcedefinitions")
-        assert kind is not None, "the registry has the kind of kinds"
         for definition in definitions:
-            self.store.create(kind, definition)
+            self.store.create(self.store.kinds.named("CustomResourceDefinition"), definition)
 
     def transport(self, user: User, *, follow: bool = True) -> InProcessTransport:
         """Return the road of `user` to the API server, without a wire."""

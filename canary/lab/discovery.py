@@ -1,10 +1,13 @@
-"""What there is: the documents from which kubectl learns groups, versions and resources.
+"""What there is: the documents from which kubectl learns groups, versions, resources and fields.
 
-Only the plain forms are served; kubectl falls back to them from the aggregated ones. What fields the kinds have
-is in `openapi.py`. Called by `apiserver.py`; pure.
+Of groups and resources only the plain forms are served; kubectl falls back to them from the aggregated ones. Of OpenAPI
+v3 there is as much as kubectl reads: which fields a kind has, so that `kubectl explain` shows the docstrings of our
+own kinds, and that the server itself validates them, so that `apply` and `edit` need no flag. Called by
+`apiserver.py`; pure.
 """
 
-from canary.lab import openapi
+from collections.abc import Sequence
+
 from canary.lab.admission import User
 from canary.lab.objects import Object
 from canary.lab.resources import Kind, Kinds
@@ -12,6 +15,8 @@ from canary.lab.resources import Kind, Kinds
 SERVER_VERSION = "v1.36.3"  # the version whose behaviour the lab follows
 _VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = ["get", "patch", "update"]
+_STRICT = {"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}
+_HIDDEN = ("x-kubernetes-validations",)  # rules are for the server, not for readers of the schema
 _WHO_AM_I = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -39,9 +44,9 @@ def answer(kinds: Kinds, method: str, path: str, user: User) -> Object | None:
         case ["apis", group, version]:
             return _resources(kinds, group, version)
         case ["openapi", "v3"]:
-            return openapi.index(kinds)
+            return _index(kinds)
         case ["openapi", "v3", *root]:
-            return openapi.document(kinds, "/".join(root))
+            return _document(kinds, "/".join(root))
         case _:
             return None
 
@@ -101,3 +106,56 @@ def _identity(user: User) -> Object:
         "metadata": {},
         "status": {"userInfo": {"username": user.name, "groups": list(user.all_groups)}},
     }
+
+
+def _index(kinds: Kinds) -> Object:
+    """Return where the OpenAPI document of each group and version is."""
+    roots = sorted({_root(kind) for kind in kinds})
+    return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in roots}}
+
+
+def _document(kinds: Kinds, root: str) -> Object | None:
+    """Return the document of a group and version, such as `apis/apps/v1`, or None if there is no such group."""
+    found = [kind for kind in kinds if _root(kind) == root]
+    if not found:
+        return None
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "lab"},
+        "paths": _paths(found),
+        "components": {"schemas": {_schema_name(kind): _schema(kind) for kind in found}},
+    }
+
+
+def _root(kind: Kind) -> str:
+    return f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
+
+
+def _schema_name(kind: Kind) -> str:
+    return f"{kind.group or 'core'}.{kind.version}.{kind.name}"
+
+
+def _type(kind: Kind) -> Object:
+    return {"group": kind.group, "version": kind.version, "kind": kind.name}
+
+
+def _paths(kinds: Sequence[Kind]) -> Object:
+    paths: Object = {}
+    for kind in kinds:
+        answer = {"200": {"content": {"application/json": {"schema": {"$ref": _reference(kind)}}}}}
+        operation: Object = {"x-kubernetes-group-version-kind": _type(kind), "responses": answer}
+        paths[kind.path("{namespace}")] = {"post": {**operation, "parameters": [_STRICT]}}
+        paths[kind.path("{namespace}", "{name}")] = {
+            "get": {**operation, "x-kubernetes-action": "get"},
+            "patch": {**operation, "parameters": [_STRICT], "x-kubernetes-action": "patch"},
+        }
+    return paths
+
+
+def _reference(kind: Kind) -> str:
+    return f"#/components/schemas/{_schema_name(kind)}"
+
+
+def _schema(kind: Kind) -> Object:
+    schema = {key: value for key, value in kind.schema.items() if key not in _HIDDEN}
+    return {**schema, "type": "object", "x-kubernetes-group-version-kind": [_type(kind)]}

@@ -60,11 +60,6 @@ class ShopKubelet:
         self._truth: list[Message] | None = None
         self._child = Child("canary.lab.shop", self._told)
 
-    @property
-    def pid(self) -> int:
-        """Return the shop's process id."""
-        return self._child.pid
-
     def start(self, pod: Object) -> None:
         """Start the pod's server."""
         with self._lock:

@@ -12,8 +12,7 @@ from typing import Protocol
 
 from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.clock import Timers
-from canary.lab.conditions import Condition, with_condition
-from canary.lab.objects import Object, name_of, namespace_of, timestamp, uid_of
+from canary.lab.objects import Condition, Object, name_of, namespace_of, timestamp, uid_of, with_condition
 from canary.lab.store import STATUS, Store
 
 NODE = "lab"

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from canary.lab.conditions import Condition, with_condition
 from canary.lab.objects import (
+    Condition,
     Object,
     annotations_of,
     clone,
@@ -20,6 +20,7 @@ from canary.lab.objects import (
     namespace_of,
     short_hash,
     uid_of,
+    with_condition,
 )
 from canary.lab.store import STATUS, Store
 
