@@ -76,6 +76,12 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}"),
     ),
 }
+AUDITED = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [USERS["controller"][0]]}, {"level": "None"}],
+}
 DEVELOPERS = ("alice", "bob", "agent")
 
 
@@ -139,6 +145,7 @@ class Bed:
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (self.folder / "accounts.key").write_bytes(private)
         rows = [f'{token(name)},{user},{name},"{",".join(groups)}"' for name, (user, groups) in USERS.items()]
+        (self.folder / "audit.yaml").write_text(yaml.safe_dump(AUDITED))
         (self.folder / "tokens.csv").write_text("\n".join(rows) + "\n")
 
     def _etcd_command(self) -> list[str | Path]:
@@ -170,6 +177,8 @@ class Bed:
             f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             "--authorization-mode=RBAC",
+            f"--audit-policy-file={self.folder / 'audit.yaml'}",
+            f"--audit-log-path={self.audit_log}",
         ]
 
     def _manager_command(self) -> list[str | Path]:
@@ -242,6 +251,11 @@ class Bed:
             ]
             ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
             self.make(CLUSTERROLEBINDINGS, f"bed-{role}", subjects=subjects, roleRef=ref)
+
+    @property
+    def audit_log(self) -> Path:
+        """Where the API server writes down every request of the controller, one JSON document a line."""
+        return self.folder / "audit.log"
 
     # -- acting ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,330 @@
+"""A shop as a team runs it on a bed: manifests that they apply, customers over real HTTP, and the controller's process.
+
+`Shop` notes every version of the route, of the Deployment and of the run that the API server tells of, and what the
+customers met: a test reads the state of the world from there, never from what the controller says of itself.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from cluster_bed import Bed
+
+from canary.api.marks import side_name
+from canary.api.reasons import Phase
+from canary.errors import CanaryError, UnavailableError
+from canary.kube.client import Intent
+from canary.kube.http_transport import from_kubeconfig
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CANARYRUNS,
+    DEPLOYMENTS,
+    HTTPROUTES,
+    PODS,
+    Ref,
+    Resource,
+)
+from canary.lab import manifests
+from canary.lab.child import Child, Message
+from canary.lab.receiver import Receiver
+
+Object = dict[str, Any]
+POD_PORT = 18080
+CONVERSION = 0.5  # orders per request: evidence without load
+SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 120.0, 240.0, 10.0
+LAST_WORDS = 3000
+RETRY_SECONDS = 0.2
+COLLAPSE = {"SHOP_BUG": "order-collapse", "SHOP_BUG_DROP": "0.99"}
+PROBE = {"httpGet": {"path": "/readyz", "port": manifests.PORT_NAME}, "periodSeconds": 1}
+WATCHED = (HTTPROUTES, DEPLOYMENTS, CANARYRUNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One version of an object, when the API server told of it (Unix seconds)."""
+
+    at: float
+    obj: Object
+
+
+class Chronicle:
+    """Every version of the objects of some kinds in a namespace, in order, from its making until `close`."""
+
+    def __init__(self, bed: Bed, namespace: str, resources: tuple[Resource, ...] = WATCHED) -> None:
+        self._transport = from_kubeconfig(str(bed.kubeconfig("admin")))
+        self._namespace = namespace
+        self._seen: dict[str, list[Seen]] = {each.kind: [] for each in resources}
+        self._streams: dict[str, Any] = {}
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._follow, args=(each,), daemon=True) for each in resources
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def of(self, kind: str, name: str = manifests.NAME) -> list[Seen]:
+        """Return the versions of an object; of a run, those of every run."""
+        versions = list(self._seen[kind])
+        return (
+            versions
+            if kind == CANARYRUNS.kind
+            else [s for s in versions if s.obj["metadata"]["name"] == name]
+        )
+
+    def weights(self) -> list[tuple[float, int]]:
+        """Return when the side's weight changed, and to what."""
+        changes: list[tuple[float, int]] = []
+        for seen in self.of(HTTPROUTES.kind):
+            weight = side_ppm(seen.obj)
+            if not changes or changes[-1][1] != weight:
+                changes.append((seen.at, weight))
+        return changes
+
+    def close(self) -> None:
+        self._closing = True
+        for stream in list(self._streams.values()):
+            stream.close()
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+        self._transport.close()
+
+    def _follow(self, resource: Resource) -> None:
+        version = "0"
+        while not self._closing:
+            query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "300"}
+            with suppress(CanaryError):
+                stream = self._transport.stream(resource.collection(self._namespace), query)
+                self._streams[resource.kind] = stream
+                for event in stream:
+                    if event["type"] == "ERROR":  # too old, or the server's cache is not filled yet
+                        version = "0"
+                        time.sleep(RETRY_SECONDS)
+                        break
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    self._seen[resource.kind].append(Seen(time.time(), event["object"]))
+
+
+class Shop:
+    """One shop in a namespace of its own."""
+
+    def __init__(self, bed: Bed, namespace: str, ending: ExitStack) -> None:
+        self.bed = bed
+        self.namespace = bed.namespace(namespace)
+        self.port = bed.gateway(namespace)
+        self.chronicle = Chronicle(bed, namespace)
+        ending.callback(self.chronicle.close)
+        self.pages = Receiver()
+        ending.callback(self.pages.close)
+        self._sales: list[Message] = []
+        self._finished = threading.Event()
+        self._customers = Child("canary.lab.load", self._hear)
+        ending.callback(self._customers.close)
+        ending.callback(self.stop_controller)
+        self._controller: subprocess.Popen[bytes] | None = None
+        self._log = bed.folder / f"controller-{namespace}.log"
+
+    # -- what the team does ------------------------------------------------------------------------------------------
+
+    def manifest(
+        self, version: str = manifests.OLD, env: Mapping[str, str] | None = None, replicas: int = 3
+    ) -> Object:
+        """Return the team's Deployment as it stands in their repository: nothing in it knows of canary."""
+        deployment = manifests.deployment(replicas, POD_PORT, version)
+        deployment["metadata"]["namespace"] = self.namespace
+        container = manifests.container(version, POD_PORT, env)
+        container["readinessProbe"] = PROBE
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": 3}}}
+        deployment["spec"]["template"]["spec"]["containers"] = [container]
+        if version != manifests.OLD:
+            deployment["metadata"]["annotations"] = manifests.record(manifests.Origin.AI)
+        return deployment
+
+    def around(self) -> list[Object]:
+        """Return the team's Service and route."""
+        found = [manifests.service(), manifests.route()]
+        for each in found:
+            each["metadata"]["namespace"] = self.namespace
+        return found
+
+    def open(self, orders_per_second: float, replicas: int = 3) -> None:
+        """Apply the shop's manifests as alice, wait until it serves, and let the customers in."""
+        self.applied = [self.manifest(replicas=replicas), *self.around()]
+        self.apply(*self.applied)
+        self.until(lambda: self.ready_pods() == replicas, "the shop's pods are ready")
+        self.until(self._route_accepted, "the gateway accepts the route")
+        command: Message = {"do": "run", "host": "127.0.0.1", "port": self.port, "seed": 1, "steady": True}
+        rate = {"rate": orders_per_second / CONVERSION, "conversion": CONVERSION}
+        time.sleep(1.0)  # until the gateway's own configuration has the route, which no condition tells
+        self._customers.send({**command, **rate})
+
+    def apply(self, *documents: Object) -> None:
+        """Apply manifests with kubectl, as alice's pipeline does."""
+        text = yaml.safe_dump_all(documents, sort_keys=False)
+        done = self.bed.kubectl("alice", "apply", "-f", "-", namespace=self.namespace, given=text)
+        assert done.returncode == 0, done.stderr
+
+    def diff(self, *documents: Object) -> str:
+        """Return what `kubectl diff` shows between the team's manifests and the cluster; empty: nothing."""
+        text = yaml.safe_dump_all(documents, sort_keys=False)
+        done = self.bed.kubectl("alice", "diff", "-f", "-", namespace=self.namespace, given=text)
+        assert done.returncode in (0, 1), done.stderr
+        return done.stdout
+
+    def push(self, env: Mapping[str, str] | None = None) -> Object:
+        """Apply the new version, as alice's pipeline does; return the manifest."""
+        changed = self.manifest(manifests.NEW, env)
+        self.applied = [changed, *self.around()]
+        self.apply(changed)
+        return changed
+
+    def protect(self, **spec: Any) -> None:
+        """Write the policy, and wait until the Deployment is held."""
+        policy = manifests.policy(spec)
+        policy["metadata"]["namespace"] = self.namespace
+        self.bed.admin.create(CANARYPOLICIES, policy, intent=Intent.NEUTRAL)
+        self.until(self._adopted, "the controller holds the shop")
+
+    # -- the controller ----------------------------------------------------------------------------------------------
+
+    def start_controller(self) -> None:
+        """Start `canary run` as a process of its own, for this namespace and with its leases there."""
+        command = [sys.executable, "-m", "canary.cli.main", "run", "--until-eof"]
+        command += ["--kubeconfig", str(self.bed.kubeconfig("controller")), "--namespace", self.namespace]
+        command += [
+            "--controller-namespace",
+            self.namespace,
+            "--cluster",
+            "bed",
+            "--telemetry",
+            "127.0.0.1:0",
+        ]
+        command += ["--webhook", f"on-call={self.pages.url}/page"]
+        with self._log.open("ab") as log:
+            self._controller = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill_controller(self) -> None:
+        """Kill it as a failing node would."""
+        controller, self._controller = self._controller, None
+        if controller is not None:
+            controller.kill()
+            controller.wait(STOP_SECONDS)
+
+    def stop_controller(self) -> int | None:
+        """End it in order; return its exit code, None where none runs."""
+        controller, self._controller = self._controller, None
+        if controller is None:
+            return None
+        controller.terminate()
+        try:
+            return controller.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            controller.kill()
+            return controller.wait()
+
+    # -- seeing ------------------------------------------------------------------------------------------------------
+
+    def deployment(self) -> Object:
+        stored = self.bed.admin.get(DEPLOYMENTS.at(self.namespace, manifests.NAME))
+        assert stored is not None
+        return stored
+
+    def run(self) -> Object:
+        """Return the newest run as stored; empty: there is none."""
+        stored = self.bed.admin.list(CANARYRUNS, self.namespace)
+        return max(stored, key=lambda each: each["metadata"]["creationTimestamp"], default={})
+
+    def phase(self) -> str:
+        return (self.run().get("status") or {}).get("phase", "")
+
+    def reach(self, phase: Phase, limit_seconds: float = END_SECONDS) -> Object:
+        """Wait until the run is in a phase; return it."""
+        self.until(lambda: self.phase() == phase.value, f"the run is {phase.value}", limit_seconds)
+        return self.run()
+
+    def reach_slice(self) -> None:
+        self.until(lambda: self.weight_ppm() > 0, "the first slice is written", SLICE_SECONDS)
+
+    def weight_ppm(self) -> int:
+        weights = self.chronicle.weights()
+        return weights[-1][1] if weights else 0
+
+    def pods(self, **labels: str) -> list[Object]:
+        """Return the pods that are not ending, of the Deployment or with these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in (labels or {"app": manifests.NAME}).items())
+        found = self.bed.admin.list(PODS, self.namespace, selector=selector)
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready_pods(self) -> int:
+        return int((self.deployment().get("status") or {}).get("readyReplicas", 0))
+
+    def exists(self, resource: Resource, name: str) -> bool:
+        return self.bed.admin.get(Ref(resource, self.namespace, name)) is not None
+
+    def page_openings(self) -> list[str]:
+        return [json.loads(page.body)["data"]["opening"] for page in list(self.pages.received)]
+
+    def close_shop(self) -> Message:
+        """Let nobody else in, and return what customers met in all: `total`, and `by_version`."""
+        self._customers.send({"do": "finish"})
+        assert self._finished.wait(STOP_SECONDS), "the customers do not end"
+        return self._sales[-1]
+
+    def sales(self) -> Message:
+        return self._sales[-1] if self._sales else {"total": {}, "by_version": {}}
+
+    def until(self, holds: Any, what: str, limit_seconds: float = 60.0) -> None:
+        """Wait until something holds. Raise UnavailableError, with the controller's last words, where it does not."""
+        try:
+            self.bed.until(holds, what, limit_seconds)
+        except UnavailableError as error:
+            run = json.dumps((self.run().get("status") or {}), indent=1)[:LAST_WORDS]
+            raise UnavailableError(f"{error}\n{run}\n{self.last_words()}") from error
+
+    def last_words(self) -> str:
+        return self._log.read_text(errors="replace")[-LAST_WORDS:] if self._log.exists() else ""
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _hear(self, event: Message) -> None:
+        self._sales.append(event)
+        if event["event"] == "finished":
+            self._finished.set()
+
+    def _adopted(self) -> bool:
+        stored = self.bed.admin.get(CANARYPOLICIES.at(self.namespace, manifests.NAME)) or {}
+        return bool((stored.get("status") or {}).get("adopted")) and bool(
+            self.deployment()["spec"].get("paused")
+        )
+
+    def _route_accepted(self) -> bool:
+        route = self.bed.admin.get(HTTPROUTES.at(self.namespace, manifests.NAME)) or {}
+        parents = (route.get("status") or {}).get("parents") or []
+        said = {each["type"]: each["status"] for parent in parents for each in parent["conditions"]}
+        return said.get("Accepted") == said.get("ResolvedRefs") == "True"
+
+
+@contextmanager
+def shop_open(bed: Bed, namespace: str, orders_per_second: float) -> Generator[Shop]:
+    """Open a shop, and end everything of it: what stands at the API server stays, for the bed ends soon."""
+    with ExitStack() as ending:
+        shop = Shop(bed, namespace, ending)
+        shop.open(orders_per_second)
+        yield shop
+
+
+def side_ppm(route: Object) -> int:
+    """Return the side's share of the first rule of a stored route, in parts per million."""
+    refs = route["spec"]["rules"][0].get("backendRefs") or []
+    side = sum(int(ref.get("weight", 1)) for ref in refs if ref["name"] == side_name(manifests.NAME))
+    whole = sum(int(ref.get("weight", 1)) for ref in refs)
+    return round(side * 1_000_000 / whole) if whole else 0

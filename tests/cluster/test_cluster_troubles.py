@@ -1,0 +1,89 @@
+"""What clusters do to controllers, while a change is losing orders: the process is killed, the API server stands still.
+
+Each story ends as an undisturbed one: the change is rolled back, and nothing of the user's is written.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+
+from cluster_bed import Bed
+from shop_on_bed import COLLAPSE, Shop, shop_open
+
+from canary.api.reasons import Phase
+from canary.kube.resources import DEPLOYMENTS
+from canary.lab import manifests
+from canary.lab.child import Message
+
+pytest_plugins = ["cluster_fixtures"]
+RATE = 40.0  # orders a second
+ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}
+POLICY = {
+    "steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}],
+    "drain": "5s",
+    "analysis": ANALYSIS,
+}
+FROZEN_SECONDS = 20.0
+
+
+def play(bed: Bed, name: str, trouble: Callable[[Shop], None]) -> tuple[Shop, Message]:
+    """Let a change lose orders, make trouble from its first slice on, and return when the run has ended."""
+    with shop_open(bed, name, RATE) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY)
+        shop.push(COLLAPSE)
+        shop.reach_slice()
+        trouble(shop)
+        shop.reach(Phase.ROLLED_BACK)
+        sales = shop.close_shop()
+        shop.stop_controller()
+        return shop, sales
+
+
+def lost(sales: Message) -> int:
+    total = sales["total"]
+    return total["wanted"] - total["placed"]
+
+
+def spec_is_the_teams(shop: Shop) -> bool:
+    """Tell whether every version of the Deployment since the push was the one that the team wrote, and held."""
+    written = shop.chronicle.of(DEPLOYMENTS.kind)
+    image = f"registry.example/shop:{manifests.NEW}"
+    pushed = [s.obj for s in written if s.obj["spec"]["template"]["spec"]["containers"][0]["image"] == image]
+    specs = [{name: value for name, value in obj["spec"].items() if name != "paused"} for obj in pushed]
+    return (
+        bool(pushed)
+        and all(obj["spec"]["paused"] for obj in pushed)
+        and all(spec == specs[0] for spec in specs)
+    )
+
+
+def killed_and_started(shop: Shop) -> None:
+    shop.kill_controller()
+    shop.start_controller()
+
+
+def test_a_controller_that_is_killed_at_the_first_slice_goes_on_from_what_it_wrote(bed: Bed) -> None:
+    shop, sales = play(bed, "killed", killed_and_started)
+    assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
+    assert 0 < lost(sales) < 120  # 2 a second at this slice, and the next leader may come 12 s later
+    assert sales["total"]["broken"] == 0
+    assert spec_is_the_teams(shop)
+
+
+def frozen(bed: Bed) -> Callable[[Shop], None]:
+    def freeze(_: Shop) -> None:
+        bed.apiserver.send(signal.SIGSTOP)
+        thaw = threading.Timer(FROZEN_SECONDS, bed.apiserver.send, [signal.SIGCONT])
+        thaw.start()
+        thaw.join()
+
+    return freeze
+
+
+def test_an_api_server_that_stands_still_costs_customers_no_more_than_its_time(bed: Bed) -> None:
+    shop, sales = play(bed, "frozen", frozen(bed))
+    assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
+    assert 0 < lost(sales) < 150  # 2 a second, for the 20 s in which nothing can be written, and some
+    assert sales["total"]["broken"] == 0
+    assert spec_is_the_teams(shop)
