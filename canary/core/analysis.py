@@ -14,12 +14,12 @@ from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verdict
 from canary.api.run import AnalysisStatus, CanaryRunStatus, Effect
 from canary.core import site
 from canary.core.decision import Run
-from canary.core.detect import counters, family
+from canary.core.detect import counters, family, pace
 from canary.core.detect.counters import Folded, Reading, Sample
 from canary.core.detect.family import Judgement, MonitorName, MonitorView, Settings, StateUnreadable
 from canary.core.detect.ratio import Interval
 from canary.core.evidence import Finding, Missing, Share
-from canary.core.memory import Memory, ShareMemory
+from canary.core.memory import Memory, ShareMemory, by_this_clock
 from canary.core.plan import Floors, monitor_names, settings_of
 from canary.core.share import Tally, judge_share, judge_zero
 from canary.core.site import Block, Past, SiteMemory
@@ -59,11 +59,15 @@ class Analysed:
     baseline_ready: bool
     orders_in_step: float
     gained: float
-    """Nats by which the evidence moved: what to write soon, and whether to look again early."""
+    """Nats by which the evidence moved: what to write soon."""
+    look_again: float = math.inf
+    """Seconds after which the evidence asks for the next look; the policy's pace may be sooner."""
 
 
 def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     """Fold one look into the memory and say what it means."""
+    if run.spec.policy.source.scrape is not None:
+        memory = by_this_clock(memory, looked.readings)
     folded = counters.fold(memory.counters, looked.readings, looked.live or {})
     memory = replace(memory, counters=folded.state)
     memory = _with_noise(run, memory, (folded, looked.live or {}))
@@ -144,6 +148,12 @@ def _judged(run: Run, memory: Memory, looked: Looked, rest: _Rest) -> Analysed:
         baseline_ready=_baseline_ready(run, memory),
         orders_in_step=judgement.orders.seen,
         gained=judgement.gained,
+        look_again=pace.next_look(
+            math.inf,
+            step_seconds=state.t - state.step.at,
+            gained=judgement.gained,
+            evidence_log=judgement.evidence_log,
+        ),
     )
 
 

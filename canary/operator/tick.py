@@ -19,13 +19,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from canary.api.reasons import Phase, Reason, Verdict
+from canary.api.reasons import Phase, Reason
 from canary.api.run import CanaryRunStatus
 from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
-from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
 from canary.errors import CanaryError, ConflictError
 from canary.kube.client import Intent
@@ -39,8 +38,6 @@ from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.tell import Teller, stored_form
 
 logger = logging.getLogger(__name__)
-SUSPICIOUS_NATS = 1.0  # the evidence grew so much in one look that the next one comes early
-EARLY_SECONDS = 0.25
 WRITE_EVERY_SECONDS = 2.0
 LEAST_OWED_SECONDS = 0.25
 
@@ -149,7 +146,8 @@ class RunTicker:
             return True
         gained = analysed.gained if analysed else 0.0
         checked = before.status.checked_at
-        old = checked is None or (self._hands.clock.now() - checked).total_seconds() >= WRITE_EVERY_SECONDS
+        age = None if checked is None else (self._hands.clock.now() - checked).total_seconds()
+        old = age is None or abs(age) >= WRITE_EVERY_SECONDS  # below 0 where the clock was put back
         return old or worth_writing(before.status, after.status, gained)
 
     def _wake(self, after: Run, decision: Decision, analysed: Analysed | None) -> float:
@@ -162,7 +160,7 @@ class RunTicker:
         if not status.phase.may_expose and status.phase is not Phase.PREPARING:
             return wake
         pace = wake if wake < machine.CALM_SECONDS else interval_seconds(after)
-        return min(pace, EARLY_SECONDS) if _moving(analysed) else pace
+        return pace if analysed is None else min(pace, analysed.look_again)
 
     def _answer(self, run: Run, decision: Decision) -> None:
         for reply in decision.answers:
@@ -190,15 +188,6 @@ def _finished(run: Run, decision: Decision, now: datetime) -> Any:
     status = change(decision.status, conditions=conditions.of_run(decision.status, run.generation, now))
     shown = explain.shown(stored_form(replace(run, status=status)), now)
     return change(status, shown=status.shown.model_copy(update=shown))
-
-
-def _moving(analysed: Analysed | None) -> bool:
-    """Tell whether the evidence moved so much in this look that the next one should come early."""
-    return (
-        analysed is not None
-        and not isinstance(analysed.finding, Missing)
-        and (analysed.gained >= SUSPICIOUS_NATS or analysed.finding.verdict is Verdict.HOLD)
-    )
 
 
 _TIMES: dict[str, Any] = dict.fromkeys(("checked_at", "conditions", "analysis", "shown", "message"))
