@@ -6,7 +6,7 @@ nothing up.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from canary.api.marks import MANAGED_BY
@@ -74,17 +74,8 @@ def tell(client: Client, subject: Subject, happening: Happening) -> bool:
     """Write the Event; return False where it had been written before."""
     moment = format_timestamp(happening.at)
     seconds = moment[:19] + "Z"  # the older two fields know no fractions
-    event = {
-        "apiVersion": EVENTS.api_version,
-        "kind": EVENTS.kind,
-        "metadata": {"name": event_name(subject, happening), "namespace": subject.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": subject.kind,
-            "namespace": subject.namespace,
-            "name": subject.name,
-            "uid": subject.uid,
-        },
+    event = EVENTS.at(subject.namespace, event_name(subject, happening)).manifest() | {
+        "involvedObject": {"apiVersion": API_VERSION, **asdict(subject)},
         "type": "Warning" if happening.reason in WARNINGS else "Normal",
         "reason": happening.reason.value,
         "message": happening.message[:MAX_MESSAGE],

@@ -160,7 +160,7 @@ class Elector:
         holder = self._identity if ours else UNKNOWN_HOLDER
         times = {"acquireTime": self._now(), "leaseTransitions": 0}
         spec = {**self._renewal(), **times, "holderIdentity": holder}
-        self._client.create(LEASES, _lease(self._ref, spec), intent=Intent.NEUTRAL)
+        self._client.create(LEASES, self._ref.manifest(spec=spec), intent=Intent.NEUTRAL)
         return ours
 
     def _write(self, lease: Json, spec: Json) -> bool:
@@ -187,14 +187,9 @@ class Heartbeat:
         if self._client.merge_patch(self._ref, {"spec": spec}, intent=Intent.NEUTRAL) is not None:
             return
         try:
-            self._client.create(LEASES, _lease(self._ref, spec), intent=Intent.NEUTRAL)
+            self._client.create(LEASES, self._ref.manifest(spec=spec), intent=Intent.NEUTRAL)
         except AlreadyExistsError:
             return  # another leader's first beat came between; the next one of ours patches it
-
-
-def _lease(ref: Ref, spec: Json) -> Json:
-    metadata = {"name": ref.name, "namespace": ref.namespace}
-    return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
 
 
 def _holder(lease: Json) -> str:

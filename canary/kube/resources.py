@@ -65,6 +65,12 @@ class Ref:
     def key(self) -> Key:
         return Key(self.namespace, self.name)
 
+    def manifest(self, metadata: Mapping[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+        """Return an object of this kind and name with these parts; `metadata` is what it has besides."""
+        place = {"name": self.name} | ({"namespace": self.namespace} if self.resource.namespaced else {})
+        typed = {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
+        return {**typed, "metadata": {**place, **(metadata or {})}, **parts}
+
     def __str__(self) -> str:
         return f"{self.resource.kind} {self.namespace}/{self.name}" if self.namespace else self.name
 

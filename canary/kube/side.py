@@ -23,7 +23,7 @@ from canary.api.marks import (
     way_back_name,
 )
 from canary.kube.digest import ADDED_LABEL, template_hash
-from canary.kube.resources import DEPLOYMENTS, PDBS, SERVICES, Resource
+from canary.kube.resources import DEPLOYMENTS, PDBS, SERVICES, Ref, Resource
 from canary.kube.selectors import Labels, Selector, keys_of, matches, of_map
 
 MAX_OVERRIDES = 4  # labels that may differ; more would hide the side from its own policies
@@ -56,6 +56,10 @@ class Order:
     role: str = ROLE_CANARY
 
     @property
+    def namespace(self) -> str:
+        return self.owner.deployment["metadata"]["namespace"]
+
+    @property
     def suffix(self) -> str:
         return WAY_BACK_SUFFIX if self.role == ROLE_LAST_GOOD else SIDE_SUFFIX
 
@@ -75,11 +79,7 @@ def side_objects(order: Order) -> tuple[tuple[Resource, Json], ...]:
 
     Raise ValueError where no choice of labels keeps the side out of the user's selectors; adoption refused that.
     """
-    return (
-        (SERVICES, _service(order)),
-        (PDBS, _budget(order)),
-        (DEPLOYMENTS, _deployment(order)),
-    )
+    return ((SERVICES, _service(order)), (PDBS, _budget(order)), (DEPLOYMENTS, _deployment(order)))
 
 
 def label_overrides(labels: Labels, selectors: Sequence[Selector], suffix: str) -> dict[str, str] | None:
@@ -143,16 +143,13 @@ def _deployment(order: Order) -> Json:
         Mark.TEMPLATE_HASH.value: template_hash(order.template),
         Mark.SIDE_HASH.value: template_hash(template),
     }
-    return _typed(
-        DEPLOYMENTS,
-        _metadata(order, order.name, hashes),
-        {
-            "replicas": order.replicas,
-            "selector": {"matchLabels": {Mark.SIDE.value: order.name}},
-            "template": template,
-            **{field: spec[field] for field in KEPT_SPEC_FIELDS if field in spec},
-        },
-    )
+    own = {
+        "replicas": order.replicas,
+        "selector": {"matchLabels": {Mark.SIDE.value: order.name}},
+        "template": template,
+        **{field: spec[field] for field in KEPT_SPEC_FIELDS if field in spec},
+    }
+    return _manifest(order, DEPLOYMENTS.at(order.namespace, order.name), own, hashes)
 
 
 def _service(order: Order) -> Json:
@@ -162,23 +159,19 @@ def _service(order: Order) -> Json:
         "selector": {Mark.SIDE.value: order.name},
         "ports": [{field: port[field] for field in KEPT_PORT_FIELDS if field in port} for port in ports],
     }
-    return _typed(SERVICES, _metadata(order, order.service_name, {}), spec)
+    return _manifest(order, SERVICES.at(order.namespace, order.service_name), spec)
 
 
 def _budget(order: Order) -> Json:
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": {Mark.SIDE.value: order.name}}}
-    return _typed(PDBS, _metadata(order, order.name, {}), spec)
+    return _manifest(order, PDBS.at(order.namespace, order.name), spec)
 
 
-def _typed(resource: Resource, metadata: Json, spec: Json) -> Json:
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
-
-
-def _metadata(order: Order, name: str, annotations: dict[str, str]) -> Json:
+def _manifest(order: Order, ref: Ref, spec: Json, annotations: dict[str, str] | None = None) -> Json:
     labels = {**_marks(order), "app.kubernetes.io/managed-by": MANAGED_BY}
-    namespace = order.owner.deployment["metadata"]["namespace"]
-    told = {"annotations": annotations} if annotations else {}
-    return {"name": name, "namespace": namespace, "labels": labels, **told}
+    return ref.manifest(
+        {"labels": labels, **({"annotations": annotations} if annotations else {})}, spec=spec
+    )
 
 
 def _marks(order: Order) -> dict[str, str]:

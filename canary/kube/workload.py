@@ -213,13 +213,9 @@ def keep_last_good(client: Client, seen: Observed) -> str:
     template = _as_asked(seen.stable["spec"]["template"])
     name = last_good_name(seen.deployment["metadata"]["name"], seen.workload.stable_hash)
     labels = {Mark.TARGET.value: seen.deployment["metadata"]["name"]}
-    record = {
-        "apiVersion": CONTROLLERREVISIONS.api_version,
-        "kind": CONTROLLERREVISIONS.kind,
-        "metadata": {"name": name, "namespace": seen.deployment["metadata"]["namespace"], "labels": labels},
-        "data": {"template": template},
-        "revision": revision_number(seen.stable),
-    }
+    record = CONTROLLERREVISIONS.at(seen.deployment["metadata"]["namespace"], name).manifest(
+        {"labels": labels}, data={"template": template}, revision=revision_number(seen.stable)
+    )
     with suppress(AlreadyExistsError):  # the name holds the hash of the content
         client.create(CONTROLLERREVISIONS, record, intent=Intent.NEUTRAL)
     return name

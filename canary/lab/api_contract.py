@@ -40,8 +40,7 @@ class Api:
         return self.transport.request(method, path, query=query, body=body, content_type=media)
 
     def make(self, resource: Resource, name: str, **parts: Any) -> Json:
-        meta = {"name": name, "namespace": self.namespace, **parts.pop("metadata", {})}
-        body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta, **parts}
+        body = resource.at(self.namespace, name).manifest(**parts)
         return wanted(201, self.ask("POST", resource, body=body))
 
     def get(self, resource: Resource, name: str) -> Json:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from canary.api.change import ChangeAnnotation
-from canary.api.reasons import API_VERSION, Origin
-from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, NAMESPACES, SERVICES, Resource
+from canary.api.reasons import Origin
+from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, HTTPROUTES, NAMESPACES, SERVICES, Resource
 
 Object = dict[str, Any]
 NAMESPACE, NAME, OLD, NEW = "shop", "checkout", "v2.30.4", "v2.31.0"
@@ -16,7 +16,7 @@ PORT_NAME = "http"
 
 
 def namespace(name: str = NAMESPACE) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    return NAMESPACES.at("", name).manifest()
 
 
 def shop(replicas: int, port: int) -> list[tuple[Resource, Object]]:
@@ -31,19 +31,12 @@ def shop(replicas: int, port: int) -> list[tuple[Resource, Object]]:
 
 def deployment(replicas: int, port: int, version: str = OLD) -> Object:
     """Return the Deployment of the shop at a version."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"app": NAME}},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": NAME}},
-            "template": {
-                "metadata": {"labels": {"app": NAME, "app.kubernetes.io/version": version}},
-                "spec": {"containers": [container(version, port)]},
-            },
-        },
+    template = {
+        "metadata": {"labels": {"app": NAME, "app.kubernetes.io/version": version}},
+        "spec": {"containers": [container(version, port)]},
     }
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": NAME}}, "template": template}
+    return DEPLOYMENTS.at(NAMESPACE, NAME).manifest({"labels": {"app": NAME}}, spec=spec)
 
 
 def container(version: str, port: int, env: Mapping[str, str] | None = None) -> Object:
@@ -57,27 +50,13 @@ def container(version: str, port: int, env: Mapping[str, str] | None = None) -> 
 
 
 def service() -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "selector": {"app": NAME},
-            "ports": [{"name": PORT_NAME, "port": 80, "targetPort": PORT_NAME}],
-        },
-    }
+    ports = [{"name": PORT_NAME, "port": 80, "targetPort": PORT_NAME}]
+    return SERVICES.at(NAMESPACE, NAME).manifest(spec={"selector": {"app": NAME}, "ports": ports})
 
 
 def route() -> Object:
-    return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "parentRefs": [{"name": "gateway"}],
-            "rules": [{"backendRefs": [{"name": NAME, "port": 80}]}],
-        },
-    }
+    rules = [{"backendRefs": [{"name": NAME, "port": 80}]}]
+    return HTTPROUTES.at(NAMESPACE, NAME).manifest(spec={"parentRefs": [{"name": "gateway"}], "rules": rules})
 
 
 def policy(spec: Mapping[str, Any] | None = None) -> Object:
@@ -93,12 +72,7 @@ def policy(spec: Mapping[str, Any] | None = None) -> Object:
         },
         "source": {"scrape": {"port": PORT_NAME, "path": "/metrics", "every": "1s"}},
     }
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "CanaryPolicy",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {**default, **(spec or {})},
-    }
+    return CANARYPOLICIES.at(NAMESPACE, NAME).manifest(spec={**default, **(spec or {})})
 
 
 def change(version: str, port: int, env: Mapping[str, str], origin: Origin = Origin.AI) -> Object:

@@ -49,9 +49,8 @@ class Bed:
                 {"backendRefs": [to_service]},
             ],
         }
-        route = {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec}
-        typed = {"apiVersion": HTTPROUTES.api_version, "kind": HTTPROUTES.kind, **route}
-        return self.client.create(HTTPROUTES, typed, intent=Intent.NEUTRAL)
+        route = HTTPROUTES.at(self.namespace, name).manifest(spec=spec)
+        return self.client.create(HTTPROUTES, route, intent=Intent.NEUTRAL)
 
     def stored(self, name: str = "web") -> Json:
         route = self.client.get(HTTPROUTES.at(self.namespace, name))

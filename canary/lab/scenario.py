@@ -12,7 +12,7 @@ from typing import Any
 from canary.alerts.sink import Couriers
 from canary.api.crd import crds
 from canary.api.policy import CanaryPolicySpec
-from canary.api.reasons import API_VERSION, FINAL_PHASES, Verb
+from canary.api.reasons import FINAL_PHASES, Verb
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
@@ -148,18 +148,13 @@ class Scenario:
         run = self.latest_run()
         assert run is not None, "there is a run to ask about"
         self._asked += 1
-        metadata = {"name": f"{run.name}-{verb.value}-{self._asked}", "namespace": run.namespace}
+        ref = CANARYREQUESTS.at(run.namespace, f"{run.name}-{verb.value}-{self._asked}")
         subject = {"kind": "CanaryRun", "name": run.name, "uid": run.uid}
-        spec = {
-            "verb": verb.value,
-            "subject": subject,
-            "reason": "the screens were read and look well",
-            **fields,
-        }
-        body = {"apiVersion": API_VERSION, "kind": "CanaryRequest", "metadata": metadata, "spec": spec}
+        why = "the screens were read and look well"
+        spec = {"verb": verb.value, "subject": subject, "reason": why, **fields}
         client = Client(self.cluster.transport(user), clock=self.clock)
-        client.create(CANARYREQUESTS, body, intent=Intent.NEUTRAL)
-        return metadata["name"]
+        client.create(CANARYREQUESTS, ref.manifest(spec=spec), intent=Intent.NEUTRAL)
+        return ref.name
 
     def restart(self) -> None:
         """Replace the controller by one that knows nothing but what the API server stores."""
