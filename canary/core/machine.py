@@ -5,7 +5,8 @@ and either moves on or says what it waits for. The actions are not chosen here: 
 difference between the new status and what was observed, so a crash between any two writes needs no code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
@@ -57,7 +58,7 @@ def _wake_seconds(status: CanaryRunStatus, acting: bool) -> float:
 
 def _with_observations(situation: Situation) -> CanaryRunStatus:
     """Copy what was seen of route and side into the status, beside what was asked."""
-    status, route, side = situation.status, situation.route, situation.side
+    status, route, side = _by_this_clock(situation), situation.route, situation.side
     if route is not None:
         status = set_traffic(
             status,
@@ -73,6 +74,20 @@ def _with_observations(situation: Situation) -> CanaryRunStatus:
         ready = situation.way_back.ready
         status = change(status, way_back=status.way_back.model_copy(update={"ready": ready}))
     return status
+
+
+def _by_this_clock(situation: Situation) -> CanaryRunStatus:
+    """Bring moments to come to now: a clock that was put back left them, and would be waited for.
+
+    The run's start stays: what was counted is timed from it.
+    """
+    status = situation.status
+
+    def to_come(fields: Iterable[tuple[str, object]]) -> dict[str, datetime]:
+        late = (name for name, value in fields if isinstance(value, datetime) and value > situation.now)
+        return {name: situation.now for name in late if name != "started_at"}
+
+    return change(set_traffic(status, **to_come(status.traffic)), **to_come(status))
 
 
 # -- the table -----------------------------------------------------------------------------------------------------

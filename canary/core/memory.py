@@ -6,16 +6,21 @@ counter difference covers the gap.
 """
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf
 from typing import Any
 
 from canary.api.run import AnalysisStatus
 from canary.core import site
-from canary.core.detect.counters import CountersState
+from canary.core.detect.counters import CountersState, Reading
 from canary.core.detect.family import Settings, State, StateUnreadable, dump, load
 from canary.core.detect.noise import NoiseMeter, Scale
 from canary.core.share import Tally
 from canary.core.site import SiteMemory
+
+PUT_BACK_SECONDS = 60.0  # no reading is late by so much: the clock was put back
+SPREAD_SECONDS = 1.0  # between the first and the last pod of one look
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,22 @@ class Memory:
     """The step that the detector was last told of."""
     unreadable: str = ""
     """Why the stored evidence cannot be counted on; empty: it can."""
+
+
+def by_this_clock(memory: Memory, readings: Sequence[Reading]) -> Memory:
+    """Move the last readings behind these, where a clock that was put back left all of them far ahead.
+
+    For readings that the pods themselves gave: those are never old, so their counters go on. An answer of a Prometheus
+    may be, and stays refused.
+    """
+    known = memory.counters
+    ahead = known.at - max((reading.at for reading in readings), default=inf)
+    if ahead < PUT_BACK_SECONDS:
+        return memory
+    shift = ahead + SPREAD_SECONDS
+    last = {pod: replace(was, at=was.at - shift) for pod, was in known.last.items()}
+    moved = replace(known, last=last, at=known.at - shift)
+    return replace(memory, counters=moved, site=replace(memory.site, orders=0.0, since=None))
 
 
 def remember(status: AnalysisStatus) -> Memory:

@@ -201,4 +201,36 @@ def test_after_a_clock_was_put_back_an_abort_still_takes_all_traffic_away(phase:
     street.ask(Verb.ABORT)
     street.until(Phase.ROLLING_BACK, Phase.ABORTED, limit=5)
     assert street.route_ppm() == 0
-    assert street.run.status.outcome_phase in (Phase.ABORTED, None)
+    street.until(Phase.ABORTED, limit=15).tidied(limit=30)
+    everything_is_back(street, manifests.OLD)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_rollback_is_verified_though_the_clock_was_put_back_in_the_middle_of_it(restarts: bool):
+    street = Street()
+    street.push()
+    street.until(Phase.PROGRESSING)
+    street.run_for(20)
+    street.ask(Verb.ABORT)
+    street.until(Phase.ROLLING_BACK, limit=5)
+    street.clock.jump_wall(-HOUR)
+    if restarts:
+        street.restart()
+    street.until(Phase.ABORTED, limit=15).tidied(limit=30)
+    assert street.run.status.traffic.zero_verified_at is not None
+    everything_is_back(street, manifests.OLD)
+
+
+@pytest.mark.parametrize("phase", [Phase.BAKING, Phase.COMMITTING, Phase.RETURNING, Phase.PROMOTED])
+def test_a_clock_that_is_put_back_makes_nobody_wait_for_it(phase: Phase):
+    street = Street()
+    street.push()
+    street.until(phase)
+    street.clock.jump_wall(-HOUR)
+    street.until(Phase.PROMOTED, Phase.PAUSED, limit=60)
+    if street.phase is Phase.PAUSED:
+        assert phase is Phase.BAKING, street.told()  # blind, and without traffic
+        street.ask(Verb.ABORT)
+        street.until(Phase.ABORTED, limit=15)
+    street.tidied(limit=30)
+    everything_is_back(street, manifests.OLD if street.phase is Phase.ABORTED else manifests.NEW)
