@@ -54,68 +54,55 @@ def structural(model: type[Model], *, defaults: bool = True) -> Schema:
     Without `defaults` the API server adds nothing to what is written: for statuses.
     """
     schema = model.model_json_schema(by_alias=True, schema_generator=_WireDefaults)
-    return _Inliner(schema.get("$defs", {}), defaults).inline(schema, model.__name__, ())
+    definitions: Mapping[str, Schema] = schema.get("$defs", {})
 
-
-class _Inliner:
-    """Walks one schema; `trail` are the definitions that enclose a node, so that recursion is seen."""
-
-    def __init__(self, definitions: Mapping[str, Schema], defaults: bool) -> None:
-        self._definitions = definitions
-        self._defaults = defaults
-
-    def inline(self, node: Schema, path: str, trail: tuple[str, ...]) -> Schema:
-        node, trail = self._resolved(node, path, trail)
-        node = {key: value for key, value in node.items() if key not in _DROPPED}
-        unknown = sorted(node.keys() - _KEPT - {"const"})
+    def inline(node: Schema, path: str) -> Schema:
+        node = _resolved(node, definitions, path)
+        unknown = sorted(node.keys() - _KEPT - _DROPPED - {"const"})
         if unknown:
             raise SchemaError(f"{path}: {', '.join(unknown)} has no structural form")
-        node = _single_typed(node)
-        self._settle_default(node)
-        self._descend(node, path, trail)
+        node = _single_typed({key: value for key, value in node.items() if key not in _DROPPED})
+        _settle_default(node, defaults)
+        if "properties" in node:
+            if node.pop("additionalProperties", False):
+                raise SchemaError(f"{path}: either fields or a map, not both")
+            fields = node["properties"].items()
+            node["properties"] = {name: inline(field, f"{path}.{name}") for name, field in fields}
+        for word, step in (("additionalProperties", "{}"), ("items", "[]")):
+            if isinstance(node.get(word), dict):
+                node[word] = inline(node[word], path + step)
         _lint(node, path)
         return node
 
-    def _resolved(self, node: Schema, path: str, trail: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
-        """Follow references and `X | None` down to one node; the words at the outer node win."""
-        while "$ref" in node or "anyOf" in node:
-            if "anyOf" in node:
-                choices = [choice for choice in node["anyOf"] if choice.get("type") != "null"]
-                if len(choices) != 1 or len(node["anyOf"]) != 2:
-                    raise SchemaError(f"{path}: a field has one type; only `X | None` is a union")
-                inner, outer = choices[0], {key: value for key, value in node.items() if key != "anyOf"}
-            else:
-                name = node["$ref"].rpartition("/")[2]
-                if name in trail:
-                    raise SchemaError(f"{path}: {name} contains itself")
-                trail = (*trail, name)
-                inner, outer = (
-                    self._definitions[name],
-                    {key: value for key, value in node.items() if key != "$ref"},
-                )
-            node = {**inner, **outer}
-        return node, trail
+    try:
+        return inline(schema, model.__name__)
+    except RecursionError as error:
+        raise SchemaError(f"{model.__name__}: a model in it contains itself") from error
 
-    def _settle_default(self, node: Schema) -> None:
-        default = node.pop("default", None)
-        if default is None or not self._defaults:
-            return
-        if node.get("pattern") == PERCENT_PATTERN and isinstance(default, int):
-            default = format_percent(default)
-        node["default"] = default
 
-    def _descend(self, node: Schema, path: str, trail: tuple[str, ...]) -> None:
-        if "properties" in node:
-            node["properties"] = {
-                name: self.inline(field, f"{path}.{name}", trail)
-                for name, field in node["properties"].items()
-            }
-            if node.pop("additionalProperties", False):
-                raise SchemaError(f"{path}: either fields or a map, not both")
-        if isinstance(node.get("additionalProperties"), dict):
-            node["additionalProperties"] = self.inline(node["additionalProperties"], f"{path}{{}}", trail)
-        if "items" in node:
-            node["items"] = self.inline(node["items"], f"{path}[]", trail)
+def _resolved(node: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
+    """Follow references and `X | None` down to one node; the words at the outer node win."""
+    while "$ref" in node or "anyOf" in node:
+        node = dict(node)
+        if "anyOf" in node:
+            union = node.pop("anyOf")
+            choices = [choice for choice in union if choice.get("type") != "null"]
+            if len(choices) != 1 or len(union) != 2:
+                raise SchemaError(f"{path}: a field has one type; only `X | None` is a union")
+            node = {**choices[0], **node}
+        else:
+            name = node.pop("$ref").rpartition("/")[2]
+            node = {**definitions[name], **node}
+    return node
+
+
+def _settle_default(node: Schema, wanted: bool) -> None:
+    default = node.pop("default", None)
+    if default is None or not wanted:
+        return
+    if node.get("pattern") == PERCENT_PATTERN and isinstance(default, int):
+        default = format_percent(default)
+    node["default"] = default
 
 
 def _single_typed(node: Schema) -> Schema:
