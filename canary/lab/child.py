@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,9 @@ Tell = Callable[[Message], None]
 class Obedient(Protocol):
     """What runs inside a child."""
 
-    async def obey(self, command: Mapping[str, Any]) -> None:
-        """Do one command."""
+    @property
+    def commands(self) -> Mapping[str, Callable[..., Awaitable[None]]]:
+        """By name what it does; a command's other fields are the arguments."""
         ...
 
     def close(self) -> None:
@@ -103,7 +104,8 @@ async def _obey(make: Callable[[Tell], Obedient]) -> None:
     child = make(_tell)
     try:
         while line := await commands.readline():
-            await child.obey(json.loads(line))
+            fields = json.loads(line)
+            await child.commands[fields.pop("do")](**fields)
     finally:
         child.close()
 

@@ -6,11 +6,9 @@ came. A backend that is missing or has no ready endpoint fails its share with 50
 """
 
 import random
-from collections.abc import Mapping
-from typing import Any
 
 from canary.lab.child import Tell, run_child
-from canary.lab.routing import Endpoint, Table, build
+from canary.lab.routing import Endpoint, Object, Table, build
 from canary.lab.wire import Message, Pool, Server, WireError, response
 
 HOST = "127.0.0.1"
@@ -29,17 +27,14 @@ class Gateway:
         self._table = Table()
         self._pools: dict[Endpoint, Pool] = {}
         self._server = Server(self._forward)
+        self.commands = {"run": self._run, "update": self._update}
 
-    async def obey(self, command: Mapping[str, Any]) -> None:
-        """Do one command: run, once, or update."""
-        match command["do"]:
-            case "run":
-                self._random.seed(int(command["seed"]))
-                self._tell({"event": "listening", "port": await self._server.open(HOST)})
-            case "update":
-                self._table = build(command["routes"], command["services"], command["slices"])
-            case unknown:
-                self._tell({"event": "refused", "detail": f"no command {unknown!r}"})
+    async def _run(self, seed: int) -> None:
+        self._random.seed(seed)
+        self._tell({"event": "listening", "port": await self._server.open(HOST)})
+
+    async def _update(self, routes: list[Object], services: list[Object], slices: list[Object]) -> None:
+        self._table = build(routes, services, slices)
 
     def close(self) -> None:
         """Close the port and every connection."""

@@ -8,7 +8,7 @@ the controller under test never sees it. `lab/demo.py` makes one and closes it.
 import random
 import socket
 import threading
-from typing import Any
+from dataclasses import asdict
 
 from canary.errors import RefusedError, UnavailableError
 from canary.lab.child import Child, Message
@@ -16,7 +16,7 @@ from canary.lab.clock import Timers
 from canary.lab.faults import fault_of
 from canary.lab.objects import Object, uid_of
 from canary.lab.pods import PodState, report
-from canary.lab.shop import Truth
+from canary.lab.shop import PodSpec, Truth
 from canary.lab.store import Store
 
 TRUTH_SECONDS = 5.0
@@ -92,18 +92,17 @@ class ShopKubelet:
             report(self._store, pod, PodState(ready=False, waiting="CreateContainerConfigError"))
             return
         containers = pod["spec"]["containers"]
-        command: dict[str, Any] = {
-            "do": "start",
-            "uid": uid_of(pod),
-            "version": version_of(pod),
-            "ip": ip,
-            "ports": [port["containerPort"] for entry in containers for port in entry.get("ports") or ()],
-            "fault": fault.kind,
-            "drop": fault.drop,
-            "after": fault.after_seconds,
-            "seed": self._seed,
-        }
-        self._child.send(command)
+        spec = PodSpec(
+            uid=uid_of(pod),
+            version=version_of(pod),
+            ip=ip,
+            ports=[port["containerPort"] for entry in containers for port in entry.get("ports") or ()],
+            fault=fault.kind,
+            drop=fault.drop,
+            after=fault.after_seconds,
+            seed=self._seed,
+        )
+        self._child.send({"do": "start", **asdict(spec)})
 
     def _told(self, event: Message) -> None:
         if event["event"] == "truth":

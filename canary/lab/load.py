@@ -8,7 +8,6 @@ would be one more stays away. Runs as a child process (`child.py`).
 import asyncio
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,22 +129,12 @@ class LoadProcess:
         self._tell = tell
         self._customers: Customers | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self.commands = {"run": self._run, "finish": self._finish}
 
-    async def obey(self, command: Mapping[str, Any]) -> None:
-        """Do one command."""
-        match command["do"]:
-            case "run":
-                self.close()
-                fields = {name: value for name, value in command.items() if name != "do"}
-                self._customers = Customers(Shopping(**fields))
-                self._tasks = [
-                    asyncio.create_task(self._customers.shop()),
-                    asyncio.create_task(self._report()),
-                ]
-            case "finish":
-                await self._finish()
-            case unknown:
-                self._tell({"event": "refused", "detail": f"no command {unknown!r}"})
+    async def _run(self, **shopping: Any) -> None:
+        self.close()
+        self._customers = Customers(Shopping(**shopping))
+        self._tasks = [asyncio.create_task(each) for each in (self._customers.shop(), self._report())]
 
     async def _finish(self) -> None:
         """Let nobody else in, wait for the last answers, and tell the final totals."""

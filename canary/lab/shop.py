@@ -10,15 +10,15 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from canary.lab.child import run_child
-from canary.lab.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, Fault, FaultKind, order
+from canary.lab.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, FaultKind, order
 from canary.lab.wire import Message, Server, response
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -59,20 +59,18 @@ class Truth:
             self.first_lost_at = self.first_lost_at or now
             self.last_lost_at = now
 
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """One pod to run: where it listens, what it calls itself, what is wrong with it."""
+    """One pod to run: what it calls itself, where it listens (any address: ""), and what is wrong with it (`order`)."""
 
     uid: str
     version: str
     ip: str
-    ports: tuple[int, ...]
-    fault: Fault
+    ports: Sequence[int]
+    fault: str
+    drop: float | None
+    after: float
     seed: int
 
 
@@ -117,6 +115,7 @@ class Pod:
         self.spec = spec
         self.truth = truth
         self.ready = False
+        self._fault = order(spec.fault, spec.drop, spec.after)
         self._crashed = crashed
         self._loop = asyncio.get_running_loop()
         self._metrics = PodMetrics(spec.version)
@@ -131,8 +130,8 @@ class Pod:
             self._servers.append(Server(self._handle))
             await self._servers[-1].open(self.spec.ip, port)
         self.ready = True
-        if self.spec.fault.kind is FaultKind.CRASH_LOOP:
-            self._timer = self._loop.call_later(self.spec.fault.after_seconds + CRASH_SECONDS, self._crash)
+        if self._fault.kind is FaultKind.CRASH_LOOP:
+            self._timer = self._loop.call_later(self._fault.after_seconds + CRASH_SECONDS, self._crash)
 
     def stop(self) -> None:
         """Close at once; a process that ends takes the requests that it was serving with it. Idempotent."""
@@ -162,7 +161,7 @@ class Pod:
     async def _checkout(self, request: Message) -> bytes:
         now = time.time()
         self.truth.meet(now)
-        effect = self.spec.fault.effect(now - (self.truth.first_request_at or now))
+        effect = self._fault.effect(now - (self.truth.first_request_at or now))
         seconds = LEAST_SERVICE_SECONDS + self._random.expovariate(1 / MEAN_SERVICE_SECONDS)
         if self._random.random() < effect.slow:
             seconds += SLOW_SECONDS
@@ -196,19 +195,7 @@ class ShopProcess:
         self._pods: dict[str, Pod] = {}
         self._truths: dict[str, Truth] = {}
         self._addresses = _addresses(os.getpid())
-
-    async def obey(self, command: Mapping[str, Any]) -> None:
-        """Do one command: start, stop or truth."""
-        match command["do"]:
-            case "start":
-                await self._start(command)
-            case "stop":
-                self._stop(str(command["uid"]), float(command["grace"]))
-            case "truth":
-                pods = [truth.document() for truth in self._truths.values()]
-                self._tell({"event": "truth", "pods": pods})
-            case unknown:
-                self._tell({"event": "refused", "detail": f"no command {unknown!r}"})
+        self.commands = {"start": self._start, "stop": self._stop, "truth": self._truth}
 
     def close(self) -> None:
         """Stop every pod."""
@@ -216,34 +203,31 @@ class ShopProcess:
             pod.stop()
         self._pods.clear()
 
-    async def _start(self, command: Mapping[str, Any]) -> None:
-        uid, version = str(command["uid"]), str(command["version"])
-        truth = self._truths.setdefault(uid, Truth(uid, version))
-        fault = order(command["fault"], command["drop"], command["after"])
-        ports = tuple(int(port) for port in command["ports"])
-        detail = ""
-        for ip in (
-            [command["ip"]] if command.get("ip") else itertools.islice(self._addresses, MAX_ADDRESSES_TRIED)
-        ):
-            pod = Pod(PodSpec(uid, version, ip, ports, fault, command["seed"]), truth, self._crashed)
+    async def _start(self, **fields: Any) -> None:
+        spec, detail = PodSpec(**fields), ""
+        truth = self._truths.setdefault(spec.uid, Truth(spec.uid, spec.version))
+        for ip in [spec.ip] if spec.ip else itertools.islice(self._addresses, MAX_ADDRESSES_TRIED):
+            pod = Pod(replace(spec, ip=ip), truth, self._crashed)
             try:
                 await pod.start()
             except OSError as error:
                 pod.stop()
                 detail = str(error)
                 continue
-            self._pods[uid] = pod
-            self._tell({"event": "started", "uid": uid, "ip": ip, "at": time.time()})
+            self._pods[spec.uid] = pod
+            self._tell({"event": "started", "uid": spec.uid, "ip": ip, "at": time.time()})
             return
-        self._tell({"event": "failed", "uid": uid, "detail": detail})
+        self._tell({"event": "failed", "uid": spec.uid, "detail": detail})
 
-    def _stop(self, uid: str, grace_seconds: float) -> None:
+    async def _truth(self) -> None:
+        self._tell({"event": "truth", "pods": [asdict(truth) for truth in self._truths.values()]})
+
+    async def _stop(self, uid: str, grace: float) -> None:
         pod = self._pods.pop(uid, None)
-        if pod is None:
-            return
-        pod.ready = False
-        # It serves on for the grace: the gateway learns of its end a moment later.
-        asyncio.get_running_loop().call_later(grace_seconds, self._gone, pod)
+        if pod is not None:
+            pod.ready = False
+            # It serves on for the grace: the gateway learns of its end a moment later.
+            asyncio.get_running_loop().call_later(grace, self._gone, pod)
 
     def _gone(self, pod: Pod) -> None:
         pod.stop()

@@ -1,6 +1,5 @@
 """The shop over real HTTP: customers, pods and gateway agree on what happened, and bugs do what they are named for."""
 
-import json
 import os
 import signal
 import subprocess
@@ -161,11 +160,6 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def test_an_unknown_command_is_refused_by_name(shop: Street) -> None:
-    shop.children["shop"].send({"do": "dance"})
-    assert "dance" in json.dumps(shop.box.wait("refused"))
 
 
 def test_looks_through_restarts_count_no_order_twice_and_invent_none(shop: Street) -> None:
