@@ -122,6 +122,12 @@ class Situation:
         index = self.status.step + 1
         return self.spec.steps[index] if index < len(self.spec.steps) else None
 
+    @property
+    def next_epoch(self) -> int:
+        """Return the number of a new rollback write: above the one asked for, and above any that a route carries."""
+        stored = self.route.last_epoch if self.route is not None else 0
+        return max(self.status.traffic.epoch, stored) + 1
+
     def since(self, moment: datetime | None) -> float:
         """Return the seconds since `moment`; none at all where it never came."""
         return (self.now - moment).total_seconds() if moment is not None else 0.0

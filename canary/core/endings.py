@@ -41,15 +41,13 @@ def end(situation: Situation, ending: Ending) -> CanaryRunStatus:
 def at_zero(situation: Situation) -> Situation:
     """Ask for weight 0 by a rollback write: the epoch makes it a new version of the route even if nothing moves.
 
-    It is newer than the stored one, too: a controller that died between its rollback write and its status left that
-    ahead, and whoever raises against what stood there before must lose.
+    It is newer than every stored one, too: a controller that died between its rollback writes and its status left
+    those ahead, and whoever raises against what stood there before must lose.
     """
-    route = situation.route
-    stored = route.epoch if route is not None and route.exists else 0
     status = set_traffic(
         situation.status,
         weight_ppm=0,
-        epoch=max(situation.status.traffic.epoch, stored) + 1,
+        epoch=situation.next_epoch,
         written_at=situation.now,
         verified_at=None,
         zero_verified_at=None,

@@ -91,6 +91,8 @@ class Route:
     """Some rule gives the side less than another: a raise over several routes stopped half-way."""
     epoch: int = 0
     """The newest rollback write that the route carries; 0: none. For several routes the lowest."""
+    last_epoch: int = 0
+    """For several routes the highest: a rollback that died between two of them is on one only."""
     way_back_ppm: int = 0
     """Share of x-lastgood, the second side that a rollback after the commit needs."""
     coordinates: tuple[Coordinate, ...] = ()

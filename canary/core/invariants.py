@@ -129,11 +129,11 @@ def _safe(before: Situation, said: str) -> Decision:
     traffic = before.status.traffic
     text = f"an invariant of the controller was broken ({said}); the run is held without traffic"
     status = set_traffic(
-        before.status, weight_ppm=0, epoch=traffic.epoch + 1, written_at=before.now, verified_at=None
+        before.status, weight_ppm=0, epoch=before.next_epoch, written_at=before.now, verified_at=None
     )
     if before.phase in (Phase.COMMITTING, Phase.RETURNING) or before.phase.final or traffic.way_back_ppm > 0:
         return Decision(change(before.status, reason=Reason.INVARIANT_BROKEN.value, message=text[:1024]))
     status = change(status, held_by="an invariant", step=-1, step_started_at=None, allowed_weight_ppm=0)
     status = change(status, reason=Reason.INVARIANT_BROKEN.value, message=text[:1024])
     status = record(before.now, status, Because(Reason.INVARIANT_BROKEN, text))
-    return replace(Decision(status), actions=(Kill(traffic.epoch + 1, text),))
+    return replace(Decision(status), actions=(Kill(before.next_epoch, text),))

@@ -40,6 +40,7 @@ def see(target: Target, resource: str, routes: Iterable[dict[str, Any]]) -> Seen
         last_writer=last_writer(ours),
         partial=not all(whole) and any(_has_ours(route, target) for route in ours),
         epoch=min(map(_epoch, ours), default=NO_ROUTE_EPOCH),
+        last_epoch=max(map(_epoch, ours), default=0),
         way_back_ppm=min(back, default=0),
         coordinates=tuple(place for route in ours for place in coordinates(route, target, resource)),
     )

@@ -224,6 +224,7 @@ def evidence(world: World, status: CanaryRunStatus, letter: Letter) -> Evidence:
         acceptance=letter.acceptance,
         drift=letter.drift,
         epoch=world.epoch,
+        last_epoch=world.epoch,
         way_back_ppm=world.back_weight,
     )
     finding: Finding | Missing = Missing(MissingReason.ABSENT)

@@ -38,7 +38,7 @@ def decided(state: State, letter: Letter, **route: object) -> tuple[Situation, D
 def test_a_rollback_whose_status_was_lost_is_written_again_under_a_newer_epoch(letter: Letter) -> None:
     state = exposed()
     stored = state.status.traffic.epoch + 1  # of the rollback that was written before the crash
-    situation, decision = decided(state, letter, weight_ppm=0, epoch=stored)
+    situation, decision = decided(state, letter, weight_ppm=0, epoch=stored, last_epoch=stored)
     assert invariants.broken(situation, decision) == []
     (kill,) = (action for action in decision.actions if isinstance(action, Kill))
     assert kill.epoch > stored

@@ -31,6 +31,7 @@ class Dying:
         self._at = 0
         self._moment = Moment.BEFORE
         self._where: Callable[[], str] = lambda: ""
+        self._fact: Callable[[], bool] = lambda: False
 
     def count(
         self, at: int = 0, moment: Moment = Moment.BEFORE, where: Callable[[], str] = lambda: ""
@@ -39,6 +40,10 @@ class Dying:
         self.writes.clear()
         self._where = where
         self._at, self._moment = at, moment
+
+    def die_after(self, fact: Callable[[], bool]) -> None:
+        """Die after the first write that leaves this so."""
+        self._fact = fact
 
     def wire(self, transport: Transport) -> Transport:
         return _Wire(transport, self._ask)
@@ -51,7 +56,8 @@ class Dying:
         if dies and self._moment is Moment.BEFORE:
             raise Crash
         response = send()
-        if dies:
+        if dies or self._fact():
+            self._fact = lambda: False
             raise Crash
         return response
 

@@ -11,9 +11,12 @@ from functools import partial
 
 import pytest
 from sim_faults import Crash, Dying, Moment
-from sim_street import COLLAPSE, Street, everything_is_back
+from sim_street import COLLAPSE, Street, everything_is_back, side_ppm
 
+from canary.api.marks import Mark
 from canary.api.reasons import Phase
+from canary.kube.client import Intent
+from canary.kube.resources import HTTPROUTES
 from canary.lab import manifests
 
 EVERY_WRITE = os.environ.get("CANARY_SIMULATIONS", "") == "all"
@@ -76,6 +79,37 @@ def survive(road: str, moment: Moment, number: int) -> str:
     except AssertionError as error:
         return f"died {moment.value} write {number}: {error}"
     return ""
+
+
+def test_a_rollback_that_died_between_two_routes_is_a_new_version_of_both():
+    """A raise on its way against what the dead controller left on the first route must lose there, too."""
+    dying = Dying()
+    street = Street(wire=dying.wire)
+    second = {**manifests.route(), "metadata": {"name": "another", "namespace": manifests.NAMESPACE}}
+    street.admin.create(HTTPROUTES, second, intent=Intent.NEUTRAL)
+    street.push({**COLLAPSE, "SHOP_BUG_AFTER": "20"})
+    assert street.run_until(lambda: shares(street) == [50_000, 50_000], 60), street.told()
+    street.run_for(10)
+    dying.die_after(lambda: 0 in shares(street))
+    with pytest.raises(Crash):
+        street.until(Phase.ROLLED_BACK)
+    assert sorted(shares(street)) == [0, 50_000]
+    left = max(epochs(street))
+    street.restart()
+    assert street.run_until(lambda: shares(street) == [0, 0], 60), street.told()
+    assert min(epochs(street)) > left, "the same text is no new version"
+    street.until(Phase.ROLLED_BACK).tidied()
+
+
+ROUTES = ("another", manifests.NAME)
+
+
+def shares(street: Street) -> list[int]:
+    return [side_ppm(street.stored("HTTPRoute", name)) for name in ROUTES]
+
+
+def epochs(street: Street) -> list[int]:
+    return [int(street.stored("HTTPRoute", name)["metadata"]["annotations"][Mark.EPOCH]) for name in ROUTES]
 
 
 @pytest.mark.parametrize("seed", range(1, 5))

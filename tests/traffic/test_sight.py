@@ -144,7 +144,8 @@ def test_the_most_dangerous_drift_is_told_first():
 
 def test_the_epoch_of_several_routes_is_the_oldest_and_foreign_marks_are_none():
     numbered = [route("a", marks={Mark.EPOCH.value: "3"}), route("b", marks={Mark.EPOCH.value: "2"})]
-    assert see(TARGET, "httproutes", numbered).route.epoch == 2
+    seen = see(TARGET, "httproutes", numbered).route
+    assert (seen.epoch, seen.last_epoch) == (2, 3)
     by_hand = route("c", marks={Mark.EPOCH.value: "alice-1"})
     assert see(TARGET, "httproutes", [*numbered, by_hand]).route.epoch == 0
 
