@@ -9,7 +9,6 @@ structure, without clock and lock; `WorkQueue` adds both.
 
 import heapq
 import itertools
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,8 +65,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._waiting: dict[Key, Entry] = {}
-        self._heaps: dict[Lane, list[tuple[float, int, Key]]] = {lane: [] for lane in Lane}
-        self._ready: dict[Urgency, dict[Key, None]] = {urgency: {} for urgency in Urgency}
+        self._heaps: dict[Urgency, list[tuple[float, int, Key]]] = {urgency: [] for urgency in Urgency}
         self._running: dict[Key, Entry] = {}
         self._again: dict[Key, Entry] = {}
         self._failures: dict[Key, int] = {}
@@ -88,14 +86,12 @@ class Agenda:
 
     def pop_due(self, now: float, lanes: Sequence[Lane] = tuple(Lane)) -> Taken | None:
         """Hand out the most urgent key that is due, or None; the caller owes `done` or `failed`."""
-        for lane in lanes:
-            self._promote(lane, now)
-        for urgency, ready in self._ready.items():
-            if urgency.lane in lanes and ready:
-                key = next(iter(ready))
-                del ready[key]
-                entry = self._running[key] = self._waiting.pop(key)
-                return Taken(key, urgency, max(0.0, now - entry.due))
+        for urgency in Urgency:
+            due = self._head(urgency) if urgency.lane in lanes else None
+            if due is not None and due <= now:
+                key = heapq.heappop(self._heaps[urgency])[2]
+                self._running[key] = self._waiting.pop(key)
+                return Taken(key, urgency, now - due)
         return None
 
     def done(self, key: Key) -> None:
@@ -120,23 +116,18 @@ class Agenda:
 
     def forget(self, key: Key) -> None:
         """Drop a key whose object is gone. A worker that has it is not disturbed."""
-        entry = self._waiting.pop(key, None)
-        if entry is not None:
-            self._ready[entry.urgency].pop(key, None)
-        for memory in (self._again, self._failures, self._floors):
+        for memory in (self._waiting, self._again, self._failures, self._floors):
             memory.pop(key, None)
 
     def next_due(self, lanes: Sequence[Lane] = tuple(Lane)) -> float | None:
-        """Return when the next key of these lanes is due (minus infinity: now). None: nothing waits."""
-        if any(ready for urgency, ready in self._ready.items() if urgency.lane in lanes):
-            return -math.inf
-        heads = (self._head(lane) for lane in lanes)
+        """Return when the next key of these lanes is due, or was. None: nothing waits."""
+        heads = (self._head(urgency) for urgency in Urgency if urgency.lane in lanes)
         return min((head for head in heads if head is not None), default=None)
 
     def depth(self, lane: Lane, now: float) -> int:
         """Return how many keys of the lane are due and wait for a worker."""
-        self._promote(lane, now)
-        return sum(len(ready) for urgency, ready in self._ready.items() if urgency.lane is lane)
+        waiting = self._waiting.values()
+        return sum(entry.due <= now and entry.urgency.lane is lane for entry in waiting)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -150,31 +141,22 @@ class Agenda:
 
     def _enlist(self, key: Key, entry: Entry) -> None:
         """Put the entry where it waits. What it replaces stays in its heap and is skipped by its number."""
-        known = self._waiting.get(key)
-        if known is not None:
-            self._ready[known.urgency].pop(key, None)
         self._waiting[key] = entry
-        lane = entry.urgency.lane
-        heapq.heappush(self._heaps[lane], (entry.due, entry.number, key))
-        if len(self._heaps[lane]) > 2 * len(self._waiting) + STALE_ENTRIES_KEPT:
-            self._heaps[lane] = [item for item in self._heaps[lane] if self._is_live(item)]
-            heapq.heapify(self._heaps[lane])
+        heap = self._heaps[entry.urgency]
+        heapq.heappush(heap, (entry.due, entry.number, key))
+        if len(heap) > 2 * len(self._waiting) + STALE_ENTRIES_KEPT:
+            heap[:] = filter(self._is_live, heap)
+            heapq.heapify(heap)
 
     def _is_live(self, item: tuple[float, int, Key]) -> bool:
         entry = self._waiting.get(item[2])
         return entry is not None and entry.number == item[1]
 
-    def _head(self, lane: Lane) -> float | None:
-        heap = self._heaps[lane]
+    def _head(self, urgency: Urgency) -> float | None:
+        heap = self._heaps[urgency]
         while heap and not self._is_live(heap[0]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
-
-    def _promote(self, lane: Lane, now: float) -> None:
-        """Move what is due from the heap to the line, in the order of the moments."""
-        while (due := self._head(lane)) is not None and due <= now:
-            key = heapq.heappop(self._heaps[lane])[2]
-            self._ready[self._waiting[key].urgency][key] = None
 
     def _finish(self, key: Key) -> None:
         del self._running[key]
