@@ -96,12 +96,12 @@ def _next_for(
     """Return the sink's next notice and when it is due: the oldest that it has not had, else one to repeat."""
     for notice in notices:
         if _wants(sink, notice, sinks, now) and not _settled(sink.name, notice, notices, now):
-            return sink.name, notice, _not_before(sink.name, notice)
+            return sink.name, notice, _not_before(sink.name, notice, now)
     open_notice = _still_open(notices, now)
     if sink.repeat_seconds <= 0 or open_notice is None or sink.name not in open_notice.delivered:
         return None
     again = open_notice.delivered[sink.name] + timedelta(seconds=sink.repeat_seconds)
-    return sink.name, open_notice, max(again, _not_before(sink.name, open_notice))
+    return sink.name, open_notice, max(again, _not_before(sink.name, open_notice, now))
 
 
 def _still_open(notices: Sequence[Notice], now: datetime) -> Notice | None:
@@ -162,9 +162,11 @@ def _refused(notice: Notice, sink: str) -> bool:
     return sink in notice.failing and notice.failing[sink].refused
 
 
-def _not_before(sink: str, notice: Notice) -> datetime:
+def _not_before(sink: str, notice: Notice, now: datetime) -> datetime:
+    """Return when the next attempt may come; one that is too far away is of a clock that was put back since."""
     attempts = notice.failing.get(sink)
-    return attempts.retry_at if attempts is not None and attempts.retry_at is not None else notice.created_at
+    at = attempts.retry_at if attempts is not None and attempts.retry_at is not None else notice.created_at
+    return at if at <= now + timedelta(seconds=MAX_RETRY_AFTER_SECONDS) else now
 
 
 def _failed(notice: Notice, sink: str, count: int, outcome: Outcome, now: datetime) -> Attempts:

@@ -75,6 +75,17 @@ class Story:
         return [second for second, name, _ in self.log if name == sink]
 
 
+def test_nobody_waits_for_a_clock_that_was_put_back() -> None:
+    """A notice, or its next attempt, that is an hour away was written by another clock."""
+    fresh = notice(seconds=3_600.0)
+    failed = record(fresh, "chat", DOWN, at(3_601.0))
+    for known in (fresh, failed):
+        assert named([known], [CHAT], 0.0) == [("chat", "RolledBack")]
+        assert next_due_seconds([known], [CHAT], at(0.0)) == 0.0
+    late = Outcome("503", retry_after_seconds=MAX_RETRY_AFTER_SECONDS)
+    assert named([record(notice(), "chat", late, at(0.0))], [CHAT], 1.0) == []
+
+
 def test_every_sink_that_takes_it_is_told_once() -> None:
     story = Story([notice()], [CHAT, Subscription("hook")]).run(300)
     assert story.log == [(0, "chat", "RolledBack"), (0, "hook", "RolledBack")]
