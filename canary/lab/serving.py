@@ -89,45 +89,35 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True  # a program that crashes must not hang on a connection
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        self._threads_running: set[threading.Thread] = set()
+        self._serving: dict[socket.socket, threading.Thread] = {}
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         plain, address = super().get_request()
         # the handshake happens with the first read, on the connection's own thread
-        connection = self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        with self._open_lock:
-            self._open.add(connection)
-        return connection, address
+        return self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        self._threads_running.add(threading.current_thread())
+        """Know of a connection and its thread while it is served, so that both can be ended."""
+        self._serving[request] = threading.current_thread()
         super().process_request_thread(request, client_address)
-        self._threads_running.discard(threading.current_thread())
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
+        del self._serving[request]
 
     def end_connections(self) -> None:
         """End watches, and idle keep-alive connections, whose threads would wait for the next request for ever."""
         self.api.store.history.close()
         self._shut(socket.SHUT_RD)  # who is still writing may finish
         end = time.monotonic() + DRAIN_SECONDS
-        while self._open and time.monotonic() < end:
+        while self._serving and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
         self._shut(socket.SHUT_RDWR)
-        for thread in tuple(self._threads_running):
+        for thread in tuple(self._serving.values()):
             thread.join(STOP_SECONDS)
 
     def _shut(self, how: int) -> None:
-        with self._open_lock:
-            for connection in self._open:
-                with suppress(OSError):  # its own thread was quicker
-                    socket.socket.shutdown(connection, how)  # the socket below TLS: readers see its end
+        for connection in tuple(self._serving):
+            with suppress(OSError):  # its own thread was quicker
+                socket.socket.shutdown(connection, how)  # the socket below TLS: readers see its end
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Be quiet about clients that go away, and about nothing else."""
