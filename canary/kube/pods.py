@@ -29,7 +29,6 @@ class PodRef:
     """Where its metrics are read."""
     started: float
     """Start of the container that has that port: counters begin anew with it."""
-    ready_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,6 @@ def _ref(pod: Mapping[str, Any], ip: str, port: str) -> PodRef:
         ip=ip,
         port=number,
         started=_seconds(_started(pod, container) or (pod.get("status") or {}).get("startTime") or born),
-        ready_at=_seconds(_ready_at(pod) or born),
     )
 
 
@@ -123,13 +121,6 @@ def _started(pod: Mapping[str, Any], container: str) -> str | None:
     for status in (pod.get("status") or {}).get("containerStatuses") or []:
         if status["name"] == container:
             return ((status.get("state") or {}).get("running") or {}).get("startedAt")
-    return None
-
-
-def _ready_at(pod: Mapping[str, Any]) -> str | None:
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "Ready" and condition["status"] == "True":
-            return condition.get("lastTransitionTime")
     return None
 
 

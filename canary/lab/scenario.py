@@ -12,7 +12,7 @@ from typing import Any
 from canary.alerts.sink import Couriers
 from canary.api.crd import crds
 from canary.api.policy import CanaryPolicySpec
-from canary.api.reasons import FINAL_PHASES, Verb
+from canary.api.reasons import Verb
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
@@ -166,12 +166,6 @@ class Scenario:
         runs = [run_of(each, self.setting.limits) for each in stored]
         known = [run for run in runs if run.status.started_at is not None]
         return max(known, key=lambda run: run.status.started_at or self.clock.now(), default=None)
-
-    def finished(self) -> bool:
-        """Tell whether every run that was started has ended; asked often, so it reads the store itself."""
-        runs = self.cluster.store.select(self.cluster.store.kinds.named("CanaryRun"), manifests.NAMESPACE)
-        phases = [(run.get("status") or {}).get("phase", "") for run in runs]
-        return bool(phases) and all(phase in FINAL_PHASES for phase in phases)
 
 
 def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setting) -> Controller:
