@@ -18,7 +18,7 @@ from canary.kube.client import Client, Intent
 from canary.kube.resources import HTTPROUTES
 from canary.lab.contract import checks_of, expect
 from canary.traffic.brake import Receipt, backends, places_on
-from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target, WayBack
+from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target, Wanted, WayBack
 
 SHARES = (1, 5_000, 10_000, 333_333, 500_000, PPM - 1, PPM)
 Json = dict[str, Any]
@@ -87,11 +87,15 @@ class Bed:
 
     def attach(self) -> Seen:
         """Attach every route that names the Service, and look."""
-        self.router.write(self.target, 0, self.router.read(self.target))
+        self.give(0)
+        return self.look()
+
+    def look(self) -> Seen:
         return self.router.read(self.target)
 
-    def give(self, ppm: int) -> Receipt:
-        return self.router.write(self.target, ppm, self.router.read(self.target))
+    def give(self, wanted: Wanted) -> Receipt:
+        """Write what is wanted of the routes as they are now."""
+        return self.router.write(self.target, wanted, self.look())
 
     def kill(self, seen: Seen, epoch: str) -> Receipt:
         return self.brake.kill(self.target, seen.route.coordinates, epoch)
@@ -131,7 +135,7 @@ def a_share_is_exact_and_the_rest_is_stable_s(bed: Bed) -> None:
         bed.give(ppm)
         for weights in bed.weights():
             expect(weights == {bed.service: PPM - ppm, side_name(bed.service): ppm}, f"{ppm}: {weights}")
-        seen = bed.router.read(bed.target)
+        seen = bed.look()
         expect((seen.route.weight_ppm, seen.lowest_ppm) == (ppm, ppm), f"wrote {ppm}, read {seen.route}")
         expect(seen.route.drift is None, f"our own write of {ppm} looks foreign: {seen.route.detail}")
 
@@ -152,7 +156,7 @@ def a_kill_at_weight_zero_still_stops_a_raise_on_its_way(bed: Bed) -> None:
     old = bed.attach()
     bed.kill(old, "1")
     expect_refusal(ConflictError, lambda: bed.router.write(bed.target, 5_000, old), "a raise overtook a kill")
-    fresh = bed.router.read(bed.target)
+    fresh = bed.look()
     bed.kill(fresh, "2")
     expect_refusal(
         ConflictError, lambda: bed.router.write(bed.target, 5_000, fresh), "a second kill made no new version"
@@ -169,7 +173,7 @@ def a_kill_takes_everything_from_the_side_whatever_was_written_since(bed: Bed) -
     expect(len(receipt.written) == 1 and not receipt.gone, f"{receipt}")
     for weights in bed.weights():
         expect(weights == {bed.service: PPM, side_name(bed.service): 0}, f"after the kill: {weights}")
-    expect(bed.router.read(bed.target).route.drift is None, "our own kill looks foreign")
+    expect(bed.look().route.drift is None, "our own kill looks foreign")
 
 
 def a_kill_finds_references_that_were_moved(bed: Bed) -> None:
@@ -179,7 +183,7 @@ def a_kill_finds_references_that_were_moved(bed: Bed) -> None:
     refs = bed.stored()["spec"]["rules"][0]["backendRefs"]
     bed.edit([{"op": "replace", "path": "/spec/rules/0/backendRefs", "value": refs[::-1]}])
     bed.kill(seen, "1")
-    expect(bed.router.read(bed.target).route.weight_ppm == 0, f"still exposed: {bed.weights()}")
+    expect(bed.look().route.weight_ppm == 0, f"still exposed: {bed.weights()}")
     expect(all(weights[bed.service] == PPM for weights in bed.weights()), f"{bed.weights()}")
 
 
@@ -199,15 +203,15 @@ def a_kill_of_a_route_that_git_reset_still_makes_a_new_version(bed: Bed) -> None
     bed.attach()
     bed.edit([{"op": "replace", "path": "/spec", "value": original["spec"]}])
     bed.edit([{"op": "remove", "path": "/metadata/annotations"}])
-    reset = bed.router.read(bed.target)
+    reset = bed.look()
     expect(reset.route.coordinates == (), "coordinates of a route that names no side")
     bed.kill(reset, "1")
     expect(bed.stored()["spec"] == original["spec"], "the kill changed a route that names no side")
-    expect(bed.router.read(bed.target).route.epoch == 1, "the epoch was not written, or cannot be read back")
+    expect(bed.look().route.epoch == 1, "the epoch was not written, or cannot be read back")
     expect_refusal(
         ConflictError, lambda: bed.router.write(bed.target, 5_000, reset), "a raise overtook the kill"
     )
-    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    bed.give(DETACHED)
     expect("annotations" not in bed.stored()["metadata"], "the epoch was left behind")
 
 
@@ -218,7 +222,7 @@ def a_kill_reaches_a_route_that_is_new(bed: Bed) -> None:
     both = [{"name": name, "port": 80, "weight": 1} for name in bed.target.services[:2]]
     bed.make_route("backdoor", [{"backendRefs": both}])
     bed.kill(seen, "1")
-    after = bed.router.read(bed.target).route
+    after = bed.look().route
     expect((after.weight_ppm, after.epoch) == (0, 1), f"{after}")
 
 
@@ -230,10 +234,10 @@ def a_kill_of_a_route_that_is_gone_is_done(bed: Bed) -> None:
     bed.delete("app")
     receipt = bed.kill(seen, "1")
     expect(receipt.gone == ("app",), f"{receipt}")
-    expect(bed.router.read(bed.target).route.weight_ppm == 0, "the other route is still exposed")
+    expect(bed.look().route.weight_ppm == 0, "the other route is still exposed")
     bed.delete("web")
     bed.kill(seen, "2")
-    left = bed.router.read(bed.target).route
+    left = bed.look().route
     expect(left.epoch >= 2 and left.weight_ppm == 0, f"without a route nothing is left to be written: {left}")
 
 
@@ -241,14 +245,14 @@ def drift_is_told_apart_by_what_somebody_did(bed: Bed) -> None:
     original = bed.make_route()
     bed.attach()
     bed.give(100_000)
-    side = f"/spec/rules/0/backendRefs/{bed.router.read(bed.target).route.coordinates[0].canary}/weight"
+    side = f"/spec/rules/0/backendRefs/{bed.look().route.coordinates[0].canary}/weight"
     for operation, drift in (
         ({"op": "replace", "path": side, "value": 200_000}, Drift.RAISED),
         ({"op": "replace", "path": side, "value": 10}, Drift.LOWERED),
         ({"op": "replace", "path": "/spec", "value": original["spec"]}, Drift.REFS_MISSING),
     ):
         bed.edit([operation])
-        seen = bed.router.read(bed.target).route
+        seen = bed.look().route
         expect(seen.drift is drift, f"{operation}: {seen.drift}, {seen.detail}")
         expect(seen.detail != "", "drift without a word about it")
 
@@ -257,7 +261,7 @@ def a_new_route_to_the_service_is_unknown(bed: Bed) -> None:
     bed.make_route()
     bed.attach()
     bed.make_route("backdoor")
-    seen = bed.router.read(bed.target).route
+    seen = bed.look().route
     expect(seen.drift is Drift.UNKNOWN_ROUTE and "backdoor" in seen.detail, f"{seen}")
     expect(not seen.attached, "a route without the side counts as attached")
 
@@ -267,19 +271,17 @@ def a_write_is_verified_when_every_parent_has_spoken_of_it(bed: Bed) -> None:
     bed.attach()
     receipt = bed.give(10_000)
     expect(bed.router.verify(bed.target, receipt) is Outcome.PENDING, "accepted before anybody spoke")
-    expect(
-        bed.router.read(bed.target).route.acceptance is Acceptance.PENDING, "accepted before anybody spoke"
-    )
+    expect(bed.look().route.acceptance is Acceptance.PENDING, "accepted before anybody spoke")
     bed.answer()
     expect(bed.router.verify(bed.target, receipt) is Outcome.ACCEPTED, "not accepted")
-    expect(bed.router.read(bed.target).route.acceptance is Acceptance.ACCEPTED, "not accepted")
+    expect(bed.look().route.acceptance is Acceptance.ACCEPTED, "not accepted")
     later = bed.give(20_000)
     expect(
         bed.router.verify(bed.target, later) is Outcome.PENDING, "an old acceptance counted for a new write"
     )
     bed.answer(accepted=False)
     expect(bed.router.verify(bed.target, later) is Outcome.REFUSED, "a refusal was not seen")
-    bed.kill(bed.router.read(bed.target), "1")
+    bed.kill(bed.look(), "1")
     expect(
         bed.router.verify(bed.target, later) is Outcome.DRIFTED, "the write is gone, and that was not seen"
     )
@@ -289,15 +291,15 @@ def detaching_restores_every_route_byte_for_byte(bed: Bed) -> None:
     originals = [bed.make_route("web"), bed.make_route("app")]
     bed.attach()
     bed.give(10_000)
-    bed.kill(bed.router.read(bed.target), "1")
-    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    bed.kill(bed.look(), "1")
+    bed.give(DETACHED)
     for original in originals:
         stored = bed.stored(original["metadata"]["name"])
         expect(_bytes(stored["spec"]) == _bytes(original["spec"]), f"{stored['spec']}")
         left = {key: stored["metadata"].get(key) for key in ("labels", "annotations")}
         expect(left == {"labels": None, "annotations": None}, f"we left {left}")
     version = bed.stored()["metadata"]["resourceVersion"]
-    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    bed.give(DETACHED)
     expect(bed.stored()["metadata"]["resourceVersion"] == version, "a second detach wrote something")
 
 
@@ -305,7 +307,7 @@ def a_side_with_traffic_is_not_taken_out(bed: Bed) -> None:
     bed.make_route()
     bed.attach()
     bed.give(10_000)
-    seen = bed.router.read(bed.target)
+    seen = bed.look()
     expect_refusal(
         RefusedError, lambda: bed.router.write(bed.target, DETACHED, seen), "detached while exposed"
     )
@@ -325,20 +327,18 @@ def the_way_back_takes_everything_and_gives_it_back(bed: Bed) -> None:
     original = bed.make_route()
     bed.attach()
     bed.give(500_000)
-    bed.router.write(bed.target, WayBack("7"), bed.router.read(bed.target))
-    seen = bed.router.read(bed.target).route
+    bed.give(WayBack("7"))
+    seen = bed.look().route
     expect((seen.way_back_ppm, seen.weight_ppm, seen.epoch) == (PPM, 0, 7), f"{seen}")
     expect(seen.drift is None, f"our own way back looks foreign: {seen.detail}")
     expect(places_on("httproutes", bed.stored()) == (), "the brake would still give all to stable")
     expect_refusal(
-        RefusedError,
-        lambda: bed.router.write(bed.target, DETACHED, bed.router.read(bed.target)),
-        "detached while the way back carries the traffic",
+        RefusedError, lambda: bed.give(DETACHED), "detached while the way back carries the traffic"
     )
-    bed.router.write(replace(bed.target, armed=False), 0, bed.router.read(bed.target))
-    seen = bed.router.read(bed.target).route
+    bed.router.write(replace(bed.target, armed=False), 0, bed.look())
+    seen = bed.look().route
     expect((seen.way_back_ppm, seen.weight_ppm) == (0, 0), f"{seen}")
-    bed.router.write(bed.target, DETACHED, bed.router.read(bed.target))
+    bed.give(DETACHED)
     expect(_bytes(bed.stored()["spec"]) == _bytes(original["spec"]), f"{bed.stored()['spec']}")
 
 
@@ -349,10 +349,10 @@ def the_coordinates_on_the_route_last_until_they_are_disarmed(bed: Bed) -> None:
     kept = [(place.rule, place.canary, place.stable) for place in places_on("httproutes", bed.stored())]
     known = [(each.rule, each.canary, each.stable) for each in seen.route.coordinates]
     expect(kept == known, f"on the route {kept}, seen {known}")
-    expect(bed.router.read(bed.target).armed, "armed, but not seen to be")
-    bed.router.write(replace(bed.target, armed=False), PPM, bed.router.read(bed.target))
+    expect(bed.look().armed, "armed, but not seen to be")
+    bed.router.write(replace(bed.target, armed=False), PPM, bed.look())
     expect(places_on("httproutes", bed.stored()) == (), "the brake could still be pulled by the route alone")
-    disarmed = bed.router.read(bed.target)
+    disarmed = bed.look()
     expect(not disarmed.armed and disarmed.route.weight_ppm == PPM, "disarming moved traffic")
 
 
