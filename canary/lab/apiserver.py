@@ -240,7 +240,6 @@ class ApiServer:
         grace = options.get("gracePeriodSeconds", _number(request.query, "gracePeriodSeconds"))
         how = Delete(
             uid=preconditions.get("uid") or "",
-            version=preconditions.get("resourceVersion") or "",
             grace_seconds=grace,
             admit=self._admission(request, target, Operation.DELETE),
             dry_run=request.is_dry or "All" in (options.get("dryRun") or ()),
@@ -248,13 +247,9 @@ class ApiServer:
         deleted = self.store.delete(target.kind, target.place, how)
         if is_deleting(deleted):
             return deleted
-        details = {
-            "name": target.name,
-            "group": target.kind.group,
-            "kind": target.kind.plural,
-            "uid": uid_of(deleted),
-        }
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        named = {"name": target.name, "group": target.kind.group, "kind": target.kind.plural}
+        told = {"status": "Success", "details": {**named, "uid": uid_of(deleted)}}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **told}
 
     def _admission(self, request: Request, target: Target, operation: Operation) -> Admit:
         def admit(old: Object | None, new: Object | None) -> Object | None:

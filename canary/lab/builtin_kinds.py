@@ -124,9 +124,6 @@ _SERVICE = _open(
     spec=_open(
         type=_default("ClusterIP"),
         sessionAffinity=_default("None"),
-        internalTrafficPolicy=_default("Cluster"),
-        ipFamilyPolicy=_default("SingleStack"),
-        ipFamilies={**_list({"type": "string"}), "default": ["IPv4"]},
         ports=_list(_open(required=("port",), port={"type": "integer"}, protocol=_default("TCP"))),
     ),
 )
@@ -167,10 +164,7 @@ _HTTP_ROUTE = _open(
 _ENDPOINT_SLICE = _open(
     required=("addressType", "endpoints"),
     addressType={"type": "string", "enum": ["IPv4", "IPv6", "FQDN"]},
-    endpoints={
-        **_list(_open(required=("addresses",), addresses={**_list({"type": "string"}, 100), "minItems": 1}))
-    }
-    | {"maxItems": 1000},
+    endpoints=_list(_open(required=("addresses",), addresses=_list({"type": "string"}, 100)), 1000),
     ports=_list(_open(protocol=_default("TCP"), name=_default(""))),
 )
 _DEFINITION_NAMES = _open(required=("kind", "plural"), kind=_NAME, plural=_NAME)

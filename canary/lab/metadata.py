@@ -68,26 +68,20 @@ def for_update(kind: Kind, old: Object, draft: Object) -> Object:
     meta = draft.get("metadata")
     if not isinstance(meta, dict):
         raise ApiError(StatusReason.BAD_REQUEST, "the change leaves no object with metadata")
-    before = old["metadata"]
-    if meta.get("name", name_of(old)) != name_of(old) or meta.get("namespace") not in (
-        None,
-        before.get("namespace"),
-    ):
-        raise ApiError(
-            StatusReason.BAD_REQUEST, "the name or namespace of the object does not match the request's"
-        )
+    before, name = old["metadata"], name_of(old)
+    if any(meta.get(field) not in (None, before.get(field)) for field in ("name", "namespace")):
+        why = "the name or namespace of the object does not match the request's"
+        raise ApiError(StatusReason.BAD_REQUEST, why)
     if meta.get("uid") not in (None, "", before["uid"]):
-        raise conflict(
-            kind.resource, name_of(old), f"Precondition failed: UID in precondition: {meta['uid']}"
-        )
+        raise conflict(kind.resource, name, f"Precondition failed: UID in precondition: {meta['uid']}")
     if meta.get("resourceVersion") not in (None, "", before["resourceVersion"]):
-        raise conflict(kind.resource, name_of(old), STALE)
+        raise conflict(kind.resource, name, STALE)
     for field in (*_SERVER_OWNED, *_NEVER_STORED):
         meta.pop(field, None)
         if field in before:
             meta[field] = before[field]
     keep_version(old, draft)
-    meta["name"] = name_of(old)
+    meta["name"] = name
     if "namespace" in before:
         meta["namespace"] = before["namespace"]
     _drop_empty(meta)

@@ -30,7 +30,7 @@ def everything(_: Object) -> bool:
 @lru_cache(maxsize=1024)
 def label_selector(text: str) -> Predicate:
     """Parse a label selector; an empty one selects all. Raise a 400 for what cannot be read."""
-    terms: list[Callable[[Mapping[str, str]], bool]] = []
+    terms: list[dict[str, Any]] = []
     at = 0
     while at < len(text):
         found = _TERM.match(text, at)
@@ -40,26 +40,22 @@ def label_selector(text: str) -> Predicate:
             )
         terms.append(_term(found))
         at = found.end()
-    if not terms:
-        return everything
-    return lambda obj: all(term(labels_of(obj)) for term in terms)
+    return lambda obj: selectors.matches({"matchExpressions": terms}, labels_of(obj))
 
 
-def _term(found: re.Match[str]) -> Callable[[Mapping[str, str]], bool]:
-    key = found["key"]
+def _term(found: re.Match[str]) -> dict[str, Any]:
+    """Return one term as objects carry it."""
     if found["set"]:
-        values = frozenset(value.strip() for value in found["values"].split(","))
-        if found["set"] == "in":
-            return lambda labels: labels.get(key) in values
-        return lambda labels: labels.get(key) not in values
+        operator = "In" if found["set"] == "in" else "NotIn"
+        return {
+            "key": found["key"],
+            "operator": operator,
+            "values": re.split(r"\s*,\s*", found["values"].strip()),
+        }
     if found["operator"]:
-        value = found["value"]
-        if found["operator"] == "!=":
-            return lambda labels: labels.get(key) != value
-        return lambda labels: labels.get(key) == value
-    if found["absent"]:
-        return lambda labels: key not in labels
-    return lambda labels: key in labels
+        operator = "NotIn" if found["operator"] == "!=" else "In"
+        return {"key": found["key"], "operator": operator, "values": [found["value"]]}
+    return {"key": found["key"], "operator": "DoesNotExist" if found["absent"] else "Exists"}
 
 
 @lru_cache(maxsize=1024)
@@ -71,8 +67,6 @@ def field_selector(text: str) -> Predicate:
         if not equal:
             raise ApiError(StatusReason.BAD_REQUEST, f"unable to parse field selector term {term!r}")
         terms.append((tuple(path.split(".")), equal != "!=", value.removeprefix("=")))
-    if not terms:
-        return everything
     return lambda obj: all((_field(obj, path) == value) == wanted for path, wanted, value in terms)
 
 

@@ -45,10 +45,9 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """How a deletion is meant; an empty uid or version is no precondition, grace 0 removes a pod at once."""
+    """How a deletion is meant; an empty uid is no precondition, grace 0 removes a pod at once."""
 
     uid: str = ""
-    version: str = ""
     grace_seconds: int | None = None
     admit: Admit = admit_all
     dry_run: bool = False
@@ -163,11 +162,9 @@ class Store:
         how = how or Delete()
         with self.lock:
             old = self.get(kind, *place)
-            for field, wanted in (("uid", how.uid), ("resourceVersion", how.version)):
-                stored = old["metadata"][field]
-                if wanted not in ("", stored):
-                    why = f"Precondition failed: {field} in precondition: {wanted}, in object: {stored}"
-                    raise conflict(kind.resource, place[1], why)
+            if how.uid not in ("", uid_of(old)):
+                why = f"Precondition failed: UID in precondition: {how.uid}, UID in object: {uid_of(old)}"
+                raise conflict(kind.resource, place[1], why)
             how.admit(old, None)
             if how.dry_run:
                 return old
