@@ -153,6 +153,7 @@ def _judged(run: Run, memory: Memory, looked: Looked, rest: _Rest) -> Analysed:
             step_seconds=state.t - state.step.at,
             gained=judgement.gained,
             evidence_log=judgement.evidence_log,
+            orders_expected=judgement.orders.expected,
         ),
     )
 
