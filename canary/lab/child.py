@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import canary
+from canary.errors import UnavailableError
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 STOP_SECONDS = 3.0
@@ -53,6 +54,9 @@ class Child:
             start_new_session=True,
         )
         self._told = told
+        self._module = module
+        self._heard = threading.Condition()
+        self._latest: dict[str, Message] = {}
         self._sending = threading.Lock()
         self._reader = threading.Thread(target=self._read, name=f"{module}-events", daemon=True)
         self._reader.start()
@@ -69,6 +73,15 @@ class Child:
             if pipe is not None:
                 pipe.write(json.dumps(command).encode() + b"\n")
                 pipe.flush()
+
+    def ask(self, command: Message, event: str, within_seconds: float) -> Message:
+        """Send a command and return the event that answers it; raise UnavailableError where none comes in time."""
+        with self._heard:
+            self._latest.pop(event, None)
+            self.send(command)
+            if not self._heard.wait_for(lambda: event in self._latest, within_seconds):
+                raise UnavailableError(f"{self._module} did not say {event!r} within {within_seconds:.0f} s")
+            return self._latest[event]
 
     def close(self) -> None:
         """End the child and wait for it; idempotent."""
@@ -87,8 +100,11 @@ class Child:
 
     def _read(self) -> None:
         if self._process.stdout is not None:
-            for line in self._process.stdout:
-                self._told(json.loads(line))
+            for event in map(json.loads, self._process.stdout):
+                with self._heard:
+                    self._latest[event["event"]] = event
+                    self._heard.notify_all()
+                self._told(event)
 
 
 def run_child(make: Callable[[Tell], Obedient]) -> None:

@@ -54,10 +54,9 @@ class ShopKubelet:
         self._store = store
         self._timers = timers
         self._seed = seed
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._pods: dict[str, Object] = {}
         self._restarts: dict[str, int] = {}
-        self._truth: list[Message] | None = None
         self._child = Child("canary.lab.shop", self._told)
 
     def start(self, pod: Object) -> None:
@@ -74,12 +73,8 @@ class ShopKubelet:
 
     def truth(self) -> list[Truth]:
         """Return what really happened to the customers of every pod that ever ran."""
-        with self._lock:
-            self._truth = None
-            self._child.send({"do": "truth"})
-            if not self._lock.wait_for(lambda: self._truth is not None, TRUTH_SECONDS):
-                raise UnavailableError("the shop process does not answer")
-            return [Truth(**pod) for pod in self._truth or ()]
+        told = self._child.ask({"do": "truth"}, "truth", TRUTH_SECONDS)
+        return [Truth(**pod) for pod in told["pods"]]
 
     def close(self) -> None:
         """End the shop; idempotent."""
@@ -105,11 +100,6 @@ class ShopKubelet:
         self._child.send({"do": "start", **asdict(spec)})
 
     def _told(self, event: Message) -> None:
-        if event["event"] == "truth":
-            with self._lock:
-                self._truth = event["pods"]
-                self._lock.notify_all()
-            return
         with self._lock:
             pod = self._pods.get(event.get("uid", ""))
         if pod is None:

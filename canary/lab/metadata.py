@@ -118,17 +118,3 @@ def problems(obj: Object) -> Iterator[str]:
         yield "metadata.annotations: Invalid value: every value is a string"
     elif sum(len(key) + len(value) for key, value in annotations.items()) > MAX_ANNOTATIONS:
         yield f"metadata.annotations: Too long: must have at most {MAX_ANNOTATIONS} characters"
-
-
-def establish(definition: Object) -> None:
-    """Fill in the status of a CustomResourceDefinition: here it serves from the moment it is stored."""
-    since = definition["metadata"]["creationTimestamp"]
-    storage = next(version["name"] for version in definition["spec"]["versions"] if version["storage"])
-    definition["status"] = {
-        "acceptedNames": definition["spec"]["names"],
-        "storedVersions": [storage],
-        "conditions": [
-            {"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": since}
-            for kind, reason in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNamesAccepted"))
-        ],
-    }

@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from canary.lab.child import Child, Message
 from canary.lab.cluster import RealTimeCluster
 from canary.lab.history import Event
 from canary.lab.kubelet import ShopKubelet, free_port
+from canary.lab.load import Shopping
 from canary.lab.receiver import Receiver
 from canary.lab.route_controller import RouteController
 from canary.lab.serving import HttpServer
@@ -73,8 +73,6 @@ class Stage:
         self.weights: list[WeightWrite] = []
         self.sales: list[Message] = []
         self._ending = ExitStack()
-        self._told = threading.Condition()
-        self._events: dict[str, Message] = {}
         self._controller: subprocess.Popen[bytes] | None = None
         try:
             self._open()
@@ -99,15 +97,15 @@ class Stage:
         self._install()
         self.pages = Receiver()
         self._ending.callback(self.pages.close)
-        self.gateway = self._child("gateway", {"do": "run", "seed": setting.seed})
-        self._listening = self._wait("listening")
+        self.gateway = self._child("gateway")
+        self._listening = self.gateway.ask({"do": "run", "seed": setting.seed}, "listening", READY_SECONDS)
         RouteController(
             self.cluster.store,
             self.cluster.timers,
             lambda seen: self.gateway.send(seen.command()),
             propagation_seconds=0.0,
         )
-        self.customers = self._child("load", None)
+        self.customers = self._child("load")
 
     @property
     def _kubelet(self) -> ShopKubelet:
@@ -126,25 +124,14 @@ class Stage:
         namespace = SYSTEM if user == "controller" else manifests.NAMESPACE
         return path if path.exists() else self._server.kubeconfig(path, f"{user}-token", namespace=namespace)
 
-    def _child(self, module: str, command: Message | None) -> Child:
+    def _child(self, module: str) -> Child:
         child = Child(f"canary.lab.{module}", self._hear)
         self._ending.callback(child.close)
-        if command is not None:
-            child.send(command)
         return child
 
     def _hear(self, event: Message) -> None:
-        with self._told:
-            self._events[event["event"]] = event
-            if event["event"] in ("sales", "finished"):
-                self.sales.append(event)
-            self._told.notify_all()
-
-    def _wait(self, kind: str) -> Message:
-        with self._told:
-            if not self._told.wait_for(lambda: kind in self._events, READY_SECONDS):
-                raise UnavailableError(f"the lab did not say {kind!r} within {READY_SECONDS:.0f} s")
-            return self._events[kind]
+        if event["event"] in ("sales", "finished"):
+            self.sales.append(event)
 
     def _note_route(self, event: Event) -> None:
         """Measure each write of the route at the moment at which it is stored."""
@@ -159,14 +146,9 @@ class Stage:
     def open_shop(self) -> None:
         """Wait until the shop serves, let the customers in, then start the controller and lay down the policy."""
         self.until(lambda: self._ready_pods() >= self.setting.replicas, "the shop's pods are ready")
-        command = {
-            "do": "run",
-            "host": "127.0.0.1",
-            "port": self._listening["port"],
-            "seed": self.setting.seed,
-        }
-        rate = self.setting.orders_per_second / CONVERSION
-        self.customers.send({**command, "rate": rate, "conversion": CONVERSION, "steady": True})
+        rate, port = self.setting.orders_per_second / CONVERSION, self._listening["port"]
+        shopping = Shopping("127.0.0.1", port, rate, CONVERSION, self.setting.seed, steady=True)
+        self.customers.send({"do": "run", **asdict(shopping)})
         self.start_controller()
         self.admin.create(CANARYPOLICIES, manifests.policy(self.setting.policy), intent=Intent.NEUTRAL)
         self.until(self._adopted, "the controller holds the shop")
@@ -180,11 +162,12 @@ class Stage:
             "-m",
             "canary.cli.main",
             "run",
-            "--kubeconfig",
-            str(self.kubeconfig("controller")),
+            "--telemetry",
+            "127.0.0.1:0",
+            "--until-eof",
         ]
-        command += ["--telemetry", "127.0.0.1:0", "--webhook", f"on-call={self.pages.url}/page"]
-        command += ["--cluster", "demo", "--until-eof"]
+        command += ["--kubeconfig", str(self.kubeconfig("controller")), "--cluster", "demo"]
+        command += ["--webhook", f"on-call={self.pages.url}/page"]
         self._controller = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
@@ -233,8 +216,7 @@ class Stage:
 
     def orders_per_second(self) -> float:
         """Return how many orders a second the customers really wanted, over the whole visit."""
-        with self._told:
-            told = list(self.sales)
+        told = list(self.sales)
         if len(told) < 2:
             return 0.0
         first, last = told[0], told[-1]

@@ -194,7 +194,6 @@ class Store:
 
     def _commit(self, kind: Kind, old: Object | None, new: Object) -> Object:
         if kind.group == CRD_GROUP:
-            metadata.establish(new)
             self.kinds.add(kind_of_definition(new))
         new["metadata"]["resourceVersion"] = str(self.history.version + 1)
         namespace, name = namespace_of(new), name_of(new)
