@@ -41,7 +41,7 @@ acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minu
 	@python -m pytest tests/acceptance $(ARGS)
 
 docs: .venv/run.stamp ## write the reference pages anew
-	@python -c 'from canary.api.reference import reference; print(reference(), end="")' > docs/reference/crd.md
+	@python tests/api/crd_reference.py > docs/reference/crd.md
 	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
 	@python tests/core/machine_walk.py
 

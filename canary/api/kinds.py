@@ -1,6 +1,6 @@
 """The four kinds in one table: their names, their models, their rules and their columns.
 
-`crd.py` makes the manifests from it, `read.py` the parsers, `reference.py` the documentation. A rule is written in the
+`crd.py` makes the manifests from it, `read.py` the parsers, and `make docs` the reference. A rule is written in the
 Common Expression Language and says to the API server what a validator of the model says to `canary lint`.
 """
 

@@ -88,3 +88,7 @@ def _form(field: dict[str, Any]) -> str:
         f"{word} {field[key]}" for word, key in (("from", "minimum"), ("to", "maximum")) if key in field
     ]
     return " ".join([field["type"], *bounds])
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
