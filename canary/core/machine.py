@@ -103,7 +103,7 @@ def _held(situation: Situation) -> CanaryRunStatus:
         name=f"{situation.spec.target.name}-canary", wanted=situation.pods_for(_first_weight(situation))
     )
     text = f"preparing {side.wanted} pods of the new version beside {workload.replicas}"
-    moved = situation.with_status(set_traffic(situation.status, epoch=situation.status.traffic.epoch + 1))
+    moved = situation.with_status(set_traffic(situation.status, epoch=situation.next_epoch))
     because = Because(Reason.RUN_STARTED, text)
     return enter(moved, Phase.PREPARING, because, side=side, stable_replicas=workload.replicas)
 
@@ -349,7 +349,7 @@ def _final(situation: Situation) -> CanaryRunStatus:
         and situation.way_back is not None
         and not situation.way_back.exists
     )
-    if status.traffic.detached_at is not None and gone:
+    if status.traffic.detached_at is not None and gone and not status.traffic.attached:
         status = change(status, tidied_at=situation.now)
     return status
 

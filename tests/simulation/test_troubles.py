@@ -10,9 +10,12 @@ from random import Random
 
 import pytest
 from sim_faults import Odds, Troubled, asked
-from sim_street import COLLAPSE, Street, everything_is_back
+from sim_street import COLLAPSE, PLACE, Street, everything_is_back
 
+from canary.api.marks import Mark
 from canary.api.reasons import Phase, Reason, Verb
+from canary.kube.client import Intent
+from canary.kube.resources import HTTPROUTES
 from canary.kube.transport import Response, Transport
 from canary.lab import manifests
 from canary.lab.scenario import build_controller
@@ -113,7 +116,37 @@ def test_a_controller_that_comes_back_from_a_long_pause_in_the_middle_of_a_look_
     stalled.armed = True
     street.until(Phase.ROLLED_BACK, limit=200).tidied()
     assert stalled.happened
+    without_the_mark_of_a_late_rollback(street)
     everything_is_back(street, manifests.OLD)
+
+
+@pytest.mark.parametrize("seconds", [4.0, 9.0])
+def test_a_rollback_write_that_comes_when_all_was_given_back_is_taken_away_by_the_next_run(seconds: float):
+    """It needs nothing and asks nobody, so nothing keeps it from a route that is no longer ours."""
+    stalled = Stalled(0)
+    street = Street(wire=stalled.wire)
+    second = build_controller(street.cluster, street.clock, street.shop, street.setting)
+    stalled.meanwhile = lambda: lead(street, second, seconds)
+    street.push({**COLLAPSE, "SHOP_BUG_AFTER": "2"})
+    assert street.run_until(lambda: street.route_ppm() > 0, 60)
+    stalled.kills = True
+    street.until(Phase.ROLLED_BACK, limit=200).tidied()
+    assert stalled.happened
+    left = int(street.stored("HTTPRoute")["metadata"]["annotations"][Mark.EPOCH])
+    street.push(version="v2.32.0")
+    assert street.run_until(lambda: street.route_ppm() > 0, 60), street.told()
+    assert int(street.stored("HTTPRoute")["metadata"]["annotations"][Mark.EPOCH]) > left, (
+        "no brake was tested"
+    )
+    street.until(Phase.PROMOTED).tidied()
+    everything_is_back(street, "v2.32.0")
+
+
+def without_the_mark_of_a_late_rollback(street: Street) -> None:
+    marks = street.stored("HTTPRoute")["metadata"].get("annotations") or {}
+    if marks and marks.keys() <= {Mark.EPOCH, Mark.WEIGHT} and marks[Mark.WEIGHT] == "0":
+        gone = {"metadata": {"annotations": None}}
+        street.admin.merge_patch(HTTPROUTES.at(*PLACE), gone, intent=Intent.NEUTRAL)
 
 
 def lead(street: Street, second: Controller, seconds: float) -> None:
@@ -129,6 +162,8 @@ class Stalled:
     def __init__(self, at: int) -> None:
         self._left = at
         self.armed = False
+        self.kills = False
+        """Stop before the next write of a route instead."""
         self.happened = False
         self.meanwhile: Callable[[], None] = lambda: None
 
@@ -136,6 +171,9 @@ class Stalled:
         return asked(transport, self._ask)
 
     def _ask(self, method: str, path: str, send: Callable[[], Response]) -> Response:
+        if self.kills and method == "PATCH" and "/httproutes/" in path:
+            self.happened, self.kills = True, False
+            self.meanwhile()
         if self.armed and method != "GET":
             self._left -= 1
             if self._left == 0:
