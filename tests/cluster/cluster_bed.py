@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from controller_rights import cluster_role
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from node_agent import NodeAgent
@@ -31,7 +32,7 @@ from canary.api.crd import crds
 from canary.api.reasons import GROUP
 from canary.errors import CanaryError, UnavailableError
 from canary.kube.client import Client, Intent
-from canary.kube.http_transport import HttpTransport, from_kubeconfig
+from canary.kube.http_transport import HttpTransport, Limits, from_kubeconfig
 from canary.kube.resources import CRDS, NAMESPACES, Resource
 from canary.kube.transport import JSON, Json
 
@@ -41,6 +42,7 @@ LANES = 16  # gateways, each with a port of its own
 ADVERTISED = "10.77.0.1"  # the API server refuses loopback addresses in EndpointSlices
 CLUSTER_IPS = "10.78.0.0/16"  # nobody serves them: the gateway sends to the pods themselves
 READY_SECONDS = 60.0
+PATIENT = Limits(read_seconds=60.0)  # a busy machine makes tests slow, and must not make them fail
 SYSTEM = "canary-system"
 GATEWAY = "gateway"
 CONTROLLERS = (
@@ -238,13 +240,13 @@ class Bed:
         self.until(established, f"the CRD {ref} is established")
 
     def _install_rights(self) -> None:
-        """Give developers what a namespace's editors have, and words with canary; the controller still has all."""
+        """Give developers what a namespace's editors have, and our kinds; the controller, what it is known to need."""
         verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
         rules = [{"apiGroups": [GROUP, GATEWAYS.group], "resources": ["*"], "verbs": verbs}]
         aggregated = {"labels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"}}
         self.make(CLUSTERROLES, "bed-developers", metadata=aggregated, rules=rules)
-        rights = {"edit": DEVELOPERS, "cluster-admin": ("controller",)}
-        for role, names in rights.items():
+        self.make(CLUSTERROLES, "canary-controller", rules=cluster_role())
+        for role, names in {"edit": DEVELOPERS, "canary-controller": ("controller",)}.items():
             subjects = [
                 {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USERS[name][0]}
                 for name in names
@@ -262,7 +264,7 @@ class Bed:
     def transport(self, user: str) -> HttpTransport:
         """Return the product's own transport, as a user."""
         if user not in self._transports:
-            self._transports[user] = from_kubeconfig(str(self.kubeconfig(user)))
+            self._transports[user] = from_kubeconfig(str(self.kubeconfig(user)), limits=PATIENT)
         return self._transports[user]
 
     def _close_transports(self) -> None:

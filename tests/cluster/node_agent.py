@@ -8,7 +8,6 @@ tests. What a pod's own process says of itself is heard, but a pod is ready by i
 
 import http.client
 import itertools
-import os
 import signal
 import threading
 import time
@@ -17,16 +16,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from pod_process import Message, PodProcess
+
 from canary.errors import CanaryError
 from canary.kube.resources import PODS, Resource
 from canary.kube.transport import JSON, MERGE_PATCH, Json, Transport
-from canary.lab.child import Child, Message
 from canary.lab.faults import fault_of
-from canary.lab.kubelet import version_of
 
 NODE, NODE_ADDRESS = "node-1", "10.77.0.3"
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 REGISTRY = "registry.example/"
+VERSION_LABEL = "app.kubernetes.io/version"  # what the shop calls itself
 START_SECONDS = 20.0
 PROBE_SECONDS = 1.0  # while ready; ten times as often before
 PROBE_TIMEOUT_SECONDS = 1.0
@@ -173,9 +173,10 @@ class RunningPod:
         self._ip = ip
         self._wake = threading.Event()
         self._started = threading.Event()
+        self._broken = threading.Event()
         self._grace: float | None = None
         self._gone = False
-        self._child: Child | None = None
+        self._child: PodProcess | None = None
         self._restarts = 0
         self._ready_since: str | None = None
         self._start_time = now()
@@ -205,9 +206,8 @@ class RunningPod:
         self._thread.join(CLOSE_SECONDS)
 
     def signal(self, number: int) -> None:
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        if self._child is not None:
+            self._child.signal(number)
 
     # -- its life --------------------------------------------------------------------------------------------------
 
@@ -234,15 +234,15 @@ class RunningPod:
     def _run(self) -> None:
         """Run the container once, until it ends or is to end."""
         self._started.clear()
-        self._child = Child("canary.lab.shop", self._hear)
-        self._child.send(self._command())
-        begun = time.monotonic()
-        while not self._started.wait(0.02) and self._child.alive and not self._wake.is_set():
-            if time.monotonic() - begun > START_SECONDS:
-                break
+        self._broken.clear()
+        self._child = PodProcess(self._command(), self._hear)
+        end = time.monotonic() + START_SECONDS
+        while not self._started.wait(0.02) and self._runs() and time.monotonic() < end:
+            pass
         if self._started.is_set():
-            self._tell(running_since=now())
-            self._probe(now())
+            running_since = now()
+            self._tell(running_since)
+            self._probe(running_since)
         if self._wake.is_set():
             return
         self._kill()
@@ -250,6 +250,9 @@ class RunningPod:
         self._ready_since = None
         self._tell(waiting="CrashLoopBackOff")
         self._wake.wait(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (self._restarts - 1)))
+
+    def _runs(self) -> bool:
+        return bool(self.pid) and not self._broken.is_set() and not self._wake.is_set()
 
     def _command(self) -> Message:
         fault = fault_of(self._pod)
@@ -259,21 +262,25 @@ class RunningPod:
             for port in each.get("ports") or ()
         ]
         metadata = self._pod["metadata"]
-        named = {"uid": metadata["uid"], "version": version_of(self._pod), "ip": self._ip, "ports": ports}
+        named = {
+            "uid": metadata["uid"],
+            "version": metadata["labels"][VERSION_LABEL],
+            "ip": self._ip,
+            "ports": ports,
+        }
         bug = {"fault": fault.kind, "drop": fault.drop, "after": fault.after_seconds}
         return {"do": "start", **named, **bug, "seed": 1}
 
     def _hear(self, event: Message) -> None:
         if event["event"] == "started":
             self._started.set()
-        elif event["event"] in ("failed", "crashed") and self._child is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._child.pid, signal.SIGKILL)
+        elif event["event"] in ("failed", "crashed"):
+            self._broken.set()
 
     def _probe(self, running_since: str) -> None:
         """Probe until the process ends or is to end; return then. A liveness probe that fails ends it."""
         misses = {"readinessProbe": 0, "livenessProbe": 0}
-        while not self._wake.is_set() and self.pid:
+        while self._runs():
             for kind in misses:
                 misses[kind] = 0 if self._answers(kind) else misses[kind] + 1
             if misses["livenessProbe"] >= FAILURES:
@@ -283,7 +290,7 @@ class RunningPod:
             )
             if ready != (self._ready_since is not None):
                 self._ready_since = now() if ready else None
-                self._tell(running_since=running_since)
+                self._tell(running_since)
             self._wake.wait(PROBE_SECONDS if ready else PROBE_SECONDS / 10)
 
     def _answers(self, kind: str) -> bool:
@@ -323,10 +330,7 @@ class RunningPod:
     def _kill(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            if child.alive:
-                with suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGKILL)  # its grace is over; a stopped one would not hear less
-            child.close()
+            child.kill()
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from canary.lab.child import Child, Message
 from canary.lab.receiver import Receiver
 
 Object = dict[str, Any]
-POD_PORT = 18080
+POD_PORT, METRICS_PORT = 18080, 18081
 CONVERSION = 0.5  # orders per request: evidence without load
 SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 120.0, 240.0, 10.0
 LAST_WORDS = 3000
@@ -139,6 +139,7 @@ class Shop:
         deployment = manifests.deployment(replicas, POD_PORT, version)
         deployment["metadata"]["namespace"] = self.namespace
         container = manifests.container(version, POD_PORT, env)
+        container["ports"].append({"name": "metrics", "containerPort": METRICS_PORT})
         container["readinessProbe"] = PROBE
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": 3}}}
         deployment["spec"]["template"]["spec"]["containers"] = [container]
@@ -193,7 +194,7 @@ class Shop:
 
     # -- the controller ----------------------------------------------------------------------------------------------
 
-    def start_controller(self) -> None:
+    def start_controller(self, *flags: str) -> None:
         """Start `canary run` as a process of its own, for this namespace and with its leases there."""
         command = [sys.executable, "-m", "canary.cli.main", "run", "--until-eof"]
         command += ["--kubeconfig", str(self.bed.kubeconfig("controller")), "--namespace", self.namespace]
@@ -205,7 +206,7 @@ class Shop:
             "--telemetry",
             "127.0.0.1:0",
         ]
-        command += ["--webhook", f"on-call={self.pages.url}/page"]
+        command += ["--webhook", f"on-call={self.pages.url}/page", *flags]
         with self._log.open("ab") as log:
             self._controller = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -286,8 +287,9 @@ class Shop:
         try:
             self.bed.until(holds, what, limit_seconds)
         except UnavailableError as error:
-            run = json.dumps((self.run().get("status") or {}), indent=1)[:LAST_WORDS]
-            raise UnavailableError(f"{error}\n{run}\n{self.last_words()}") from error
+            policy = self.bed.admin.get(CANARYPOLICIES.at(self.namespace, manifests.NAME)) or {}
+            told = [json.dumps(each.get("status"), indent=1)[:LAST_WORDS] for each in (policy, self.run())]
+            raise UnavailableError("\n".join([str(error), *told, self.last_words()])) from error
 
     def last_words(self) -> str:
         return self._log.read_text(errors="replace")[-LAST_WORDS:] if self._log.exists() else ""

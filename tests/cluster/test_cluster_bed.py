@@ -142,17 +142,18 @@ def test_a_pod_that_hangs_leaves_service_and_comes_back(bed: Bed, shop: Shop) ->
 
 def test_a_pod_can_be_made_slow(bed: Bed, shop: Shop) -> None:
     address = shop.pods()[0]["status"]["podIP"]
-    before = seconds_to_answer(address)
     bed.node.slow(victim_of(shop), share=0.9, seconds=3.0)
-    assert seconds_to_answer(address) > before
+    assert slowest_answer(address) > 0.05
 
 
-def seconds_to_answer(address: str, requests: int = 20) -> float:
-    started = time.monotonic()
+def slowest_answer(address: str, requests: int = 20) -> float:
+    longest = 0.0
     for _ in range(requests):
+        asked = time.monotonic()
         with urllib.request.urlopen(f"http://{address}:{POD_PORT}/healthz", timeout=5.0) as answer:
             assert answer.status == 200
-    return time.monotonic() - started
+        longest = max(longest, time.monotonic() - asked)
+    return longest
 
 
 def test_a_pod_that_is_deleted_serves_until_the_gateway_knows(bed: Bed) -> None:

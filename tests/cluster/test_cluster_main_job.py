@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cluster_bed import Bed
+from controller_rights import GRANTED, RARER, rights, used
 from shop_on_bed import COLLAPSE, Seen, Shop, shop_open
 
 from canary.api.marks import side_name
@@ -215,3 +216,13 @@ def test_a_promotion_loses_no_order_and_no_request(healthy: Notes) -> None:
     assert total["requests"] > 1000
     assert total["wanted"] - total["placed"] == 0
     assert (total["failed"] - failed_by_shops(healthy), total["broken"]) == (0, 0)
+
+
+# -- rights ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("collapse", "healthy")
+def test_the_controller_uses_every_right_that_it_has_and_asks_for_no_other(bed: Bed) -> None:
+    allowed, denied = used(bed.audit_log, {"collapse", "healthy"})
+    assert denied == set()
+    assert allowed - rights(RARER) == rights(GRANTED)
