@@ -121,18 +121,15 @@ class HttpTransport:
         """Ask once. Only after a 401, and only if our credentials on disk are new, ask once more."""
         call = _Call(method, path, query, body, content_type, self._limits.read_seconds)
         deadline = time.monotonic() + call.read_seconds
-        raw = self._open(call)
-        try:
-            return read_response(raw.status, _read_body(raw, deadline), raw.headers)
-        except (*WIRE_ERRORS, UnavailableError) as error:
-            raise UnavailableError(f"{call}: {error}") from error
-        finally:
-            raw.close()  # what was read to its end is back in the pool already
+        return _whole(call, self._open(call), deadline)
 
     def stream(self, path: str, query: Mapping[str, str]) -> Stream:
         silent_seconds = float(query.get("timeoutSeconds", "0")) + self._limits.stream_grace_seconds
-        raw = self._open(_Call("GET", path, query, None, JSON, silent_seconds))
-        return LineStream(raw) if raw.status == 200 else EndedStream(self._status_of(path, raw))
+        call = _Call("GET", path, query, None, JSON, silent_seconds)
+        raw = self._open(call)
+        if raw.status == 200:
+            return LineStream(raw)
+        return EndedStream(_status_of(_whole(call, raw, time.monotonic() + self._limits.read_seconds)))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -159,19 +156,6 @@ class HttpTransport:
         except (*WIRE_ERRORS, *LOAD_ERRORS) as error:
             raise UnavailableError(f"{call}: {error}") from error
         return answer.response
-
-    def _status_of(self, path: str, raw: urllib3.BaseHTTPResponse) -> Json:
-        """Read the Status of a watch that was refused."""
-        deadline = time.monotonic() + self._limits.read_seconds
-        try:
-            response = read_response(raw.status, _read_body(raw, deadline), raw.headers)
-        except WIRE_ERRORS as error:
-            raise UnavailableError(f"watch {path}: {error}") from error
-        finally:
-            raw.close()
-        status: Json = {"kind": "Status", **response.body, "code": raw.status}
-        asked = response.headers.get("retry-after", "")
-        return {**status, "details": {"retryAfterSeconds": int(asked)}} if asked.isdecimal() else status
 
     def _build(self) -> ApiClient:
         configuration = self._load()
@@ -232,12 +216,9 @@ class LineStream:
         try:
             if not self._closed:
                 yield from map(read_event, _lines(self._raw))
-        except WIRE_ERRORS as error:
+        except (*WIRE_ERRORS, UnavailableError) as error:
             if not self._closed:
                 raise UnavailableError(f"the watch broke: {error}") from error
-        except UnavailableError:
-            if not self._closed:
-                raise
         finally:
             self._reading = False
             self._raw.close()
@@ -257,6 +238,23 @@ def _authorization(api: ApiClient) -> dict[str, str]:
     headers: dict[str, str] = {"User-Agent": api.user_agent}
     api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
     return {name: value.strip() for name, value in headers.items()}
+
+
+def _whole(call: _Call, raw: urllib3.BaseHTTPResponse, deadline: float) -> Response:
+    """Read an answer to its end; what was read so is back in the pool already when it is closed."""
+    try:
+        return read_response(raw.status, _read_body(raw, deadline), raw.headers)
+    except (*WIRE_ERRORS, UnavailableError) as error:
+        raise UnavailableError(f"{call}: {error}") from error
+    finally:
+        raw.close()
+
+
+def _status_of(response: Response) -> Json:
+    """Return the Status of a watch that was refused."""
+    status: Json = {"kind": "Status", **response.body, "code": response.status}
+    asked = response.headers.get("retry-after", "")
+    return {**status, "details": {"retryAfterSeconds": int(asked)}} if asked.isdecimal() else status
 
 
 def _stamp(file: str) -> tuple[str, int, int]:
