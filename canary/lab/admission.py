@@ -2,9 +2,9 @@
 
 A rule is a function of one question (who wants to do what to which object); it denies by raising a 403, may
 return another object to be stored, and otherwise returns None. `guard_rules` is the lab's twin of the guard
-policies that the chart installs: it keeps a held change held against everybody but the controller. Called by
-`apiserver.py` on every write of a client; the cluster's own controllers write past it, as they do behind a
-real server.
+policies that the chart installs: it keeps a held change held against everybody but the controller. Its refusals
+return the sentence that denies, or nothing. Called by `apiserver.py` on every write of a client; the cluster's own
+controllers write past it, as they do behind a real server.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -79,19 +79,17 @@ Rule = Callable[[AdmissionRequest], Object | None]
 
 
 def guard_rules() -> tuple[Rule, ...]:
-    """Return the guard: the stamp first, then the refusals, all but the stamp blind to the controller itself."""
+    """Return the guard: the stamp first, then the refusals."""
+    return (stamp_requester, refuse)
 
-    def for_all_but_the_controller(rule: Rule) -> Rule:
-        return lambda request: None if request.user.name == CONTROLLER else rule(request)
 
-    others = (keep_runs, keep_deployments_held, keep_environment, keep_sides, keep_routes)
-    return (
-        stamp_requester,
-        keep_requests,
-        limit_machines,
-        *(for_all_but_the_controller(rule) for rule in others),
-        lambda request: keep_templates(request) if request.user.name == CONTROLLER else None,
-    )
+def refuse(request: AdmissionRequest) -> None:
+    """Deny what a refusal has a sentence for; of what holds everybody else, the controller is free."""
+    of_others = (keep_runs, keep_deployments_held, keep_environment, keep_sides, keep_routes)
+    further = (keep_templates,) if request.user.name == CONTROLLER else of_others
+    for refusal in (keep_requests, limit_machines, *further):
+        if why := refusal(request):
+            raise request.denied(why)
 
 
 def stamp_requester(request: AdmissionRequest) -> Object | None:
@@ -102,75 +100,69 @@ def stamp_requester(request: AdmissionRequest) -> Object | None:
     return {**request.new, "spec": {**spec, "groups": list(request.user.all_groups)}}
 
 
-def keep_requests(request: AdmissionRequest) -> Object | None:
+def keep_requests(request: AdmissionRequest) -> str:
     """A directive is a record: it is neither changed nor deleted."""
     if not _is_ours(request, "CanaryRequest"):
-        return None
+        return ""
     if request.operation is Operation.DELETE:
-        raise request.denied(
-            "a CanaryRequest is a record and stays; `canary reject` or `canary abort` answers it"
-        )
+        return "a CanaryRequest is a record and stays; `canary reject` or `canary abort` answers it"
     if request.old and request.new and request.old.get("spec") != request.new.get("spec"):
-        raise request.denied("a CanaryRequest cannot be changed; make a new one")
-    return None
+        return "a CanaryRequest cannot be changed; make a new one"
+    return ""
 
 
-def limit_machines(request: AdmissionRequest) -> Object | None:
+def limit_machines(request: AdmissionRequest) -> str:
     """A service account may ask for less exposure, never for more."""
     if not _is_ours(request, "CanaryRequest") or request.operation is not Operation.CREATE:
-        return None
+        return ""
     verb = (request.subject.get("spec") or {}).get("verb")
     if request.user.is_machine and verb not in MACHINE_VERBS:
-        raise request.denied(f"machines may abort and hold only; a person has to ask for {verb}")
-    return None
+        return f"machines may abort and hold only; a person has to ask for {verb}"
+    return ""
 
 
-def keep_runs(request: AdmissionRequest) -> Object | None:
+def keep_runs(request: AdmissionRequest) -> str:
     """Runs, and every status of ours, are written by the controller."""
     if _is_ours(request, "CanaryRun"):
-        raise request.denied(
-            "only the controller writes runs; use `canary promote`, `abort`, `hold` or `resume`"
-        )
+        return "only the controller writes runs; use `canary promote`, `abort`, `hold` or `resume`"
     if request.kind.group == GROUP and request.subresource == "status":
-        raise request.denied("only the controller writes a status")
-    return None
+        return "only the controller writes a status"
+    return ""
 
 
-def keep_deployments_held(request: AdmissionRequest) -> Object | None:
+def keep_deployments_held(request: AdmissionRequest) -> str:
     """A guarded Deployment is not deleted, un-paused or un-guarded, and its template changes only while paused."""
     old, new = request.old, request.new
     if not request.is_about("Deployment", "apps") or old is None or not _is_guarded(old):
-        return None
+        return ""
     if request.operation is Operation.DELETE or new is None:
-        raise request.denied("it is guarded by canary; set its CanaryPolicy to mode: Observe first")
+        return "it is guarded by canary; set its CanaryPolicy to mode: Observe first"
     if not _is_guarded(new):
-        raise request.denied(f"the label {Mark.GUARDED} is canary's; detach the CanaryPolicy to remove it")
+        return f"the label {Mark.GUARDED} is canary's; detach the CanaryPolicy to remove it"
     paused = bool(new["spec"].get("paused"))
     if old["spec"].get("paused") and not paused:
-        raise request.denied(
-            "the change is held by canary; use `canary promote`, or leave spec.paused: true in place"
-        )
+        return "the change is held by canary; use `canary promote`, or leave spec.paused: true in place"
     if old["spec"]["template"] != new["spec"]["template"] and not paused:
-        raise request.denied("a changed template is held by canary; set spec.paused: true with it")
-    return None
+        return "a changed template is held by canary; set spec.paused: true with it"
+    return ""
 
 
-def keep_templates(request: AdmissionRequest) -> Object | None:
+def keep_templates(request: AdmissionRequest) -> str:
     """The controller itself may move nothing in a guarded Deployment's spec but the pause."""
     old, new = request.old, request.new
     if not request.is_about("Deployment", "apps") or old is None or not _is_guarded(old):
-        return None
+        return ""
     if new is None:
-        raise request.denied("canary never deletes a user's Deployment")
+        return "canary never deletes a user's Deployment"
     if {**old["spec"], "paused": None} != {**new["spec"], "paused": None}:
-        raise request.denied("canary writes nothing of a user's Deployment but spec.paused")
-    return None
+        return "canary writes nothing of a user's Deployment but spec.paused"
+    return ""
 
 
-def keep_environment(request: AdmissionRequest) -> Object | None:
+def keep_environment(request: AdmissionRequest) -> str:
     """What a guarded Deployment needs to serve is not deleted: its namespace, Services and routes."""
     if request.operation is not Operation.DELETE or request.old is None:
-        return None
+        return ""
     obj, what = request.old, request.kind.name
     namespace = name_of(obj) if what == "Namespace" else namespace_of(obj)
     guarded = [_pod_labels(deployment) for deployment in _guarded_deployments(request.store, namespace)]
@@ -180,41 +172,35 @@ def keep_environment(request: AdmissionRequest) -> Object | None:
         "HTTPRoute": lambda: any(_serves(service, guarded) for service in _services_of(request.store, obj)),
     }
     if _is_guarded(obj) or (what in concerned and concerned[what]()):
-        raise request.denied(
-            "a Deployment guarded by canary needs it; set its CanaryPolicy to mode: Observe first"
-        )
-    return None
+        return "a Deployment guarded by canary needs it; set its CanaryPolicy to mode: Observe first"
+    return ""
 
 
-def keep_sides(request: AdmissionRequest) -> Object | None:
+def keep_sides(request: AdmissionRequest) -> str:
     """The controller takes its own side away."""
     is_side = request.old is not None and labels_of(request.old).get(Mark.ROLE) == ROLE_CANARY
     if request.operation is Operation.DELETE and is_side and request.kind.name != "Pod":
-        raise request.denied("it is the side of a canary run; end the run with `canary abort`")
-    return None
+        return "it is the side of a canary run; end the run with `canary abort`"
+    return ""
 
 
-def keep_routes(request: AdmissionRequest) -> Object | None:
+def keep_routes(request: AdmissionRequest) -> str:
     """A route may be written by others if its spec stays, or if the result sends nothing to a side."""
     old, new = request.old, request.new
     if request.kind.name != "HTTPRoute" or new is None or request.subresource:
-        return None
+        return ""
     if old is not None and old["spec"] == new["spec"]:
-        return None
+        return ""
     rules: list[Object] = new["spec"].get("rules") or []
     reached = [ref for rule in rules for ref in _side_references(request.store, new, rule)]
     if any(ref.get("weight", 1) > 0 for ref in reached):
-        raise request.denied(
-            "only canary gives traffic to a side; use `canary promote`, or leave the side out"
-        )
+        return "only canary gives traffic to a side; use `canary promote`, or leave the side out"
     was_attached = old is not None and any(
         True for rule in old["spec"].get("rules") or () for _ in _side_references(request.store, old, rule)
     )
     if (reached or was_attached) and not all(_keeps_traffic(rule) for rule in rules):
-        raise request.denied(
-            "a rule would be left without a backend; give the stable Service the whole weight"
-        )
-    return None
+        return "a rule would be left without a backend; give the stable Service the whole weight"
+    return ""
 
 
 def _is_ours(request: AdmissionRequest, kind: str) -> bool:
