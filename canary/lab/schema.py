@@ -22,7 +22,6 @@ _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _RULES = "x-kubernetes-validations"
 _OBJECT_META = frozenset({"apiVersion", "kind", "metadata"})
-_INT_RANGES = {"int32": 1 << 31, "int64": 1 << 63}
 
 
 def complete(obj: Object, schema: Schema, stored: Object | None = None) -> Object:
@@ -133,36 +132,14 @@ def _type_problem(value: Any, schema: Schema) -> str:
 
 
 def _limits(value: Any, schema: Schema, path: str) -> Iterator[str]:
+    if value is None:
+        return
     if "enum" in schema and value not in schema["enum"]:
         supported = ", ".join(_shown(choice) for choice in schema["enum"])
         yield f"{path}: Unsupported value: {_shown(value)}: supported values: {supported}"
-    if isinstance(value, str):
-        yield from _prefixed(path, value, _string_limits(value, schema))
-    elif _is_number(value):
-        yield from _prefixed(path, value, _number_limits(value, schema))
-    elif isinstance(value, list | dict):
-        least, most = (
-            ("minItems", "maxItems") if isinstance(value, list) else ("minProperties", "maxProperties")
-        )
-        if len(value) < schema.get(least, 0):
-            yield f"{path}: Invalid value: must have at least {schema[least]} entries"
-        if len(value) > schema.get(most, len(value)):
-            yield f"{path}: Too many: {len(value)}: must have at most {schema[most]} items"
-
-
-def _prefixed(path: str, value: Any, complaints: Iterator[str]) -> Iterator[str]:
-    return (f"{path}: Invalid value: {_shown(value)}: {path} in body {complaint}" for complaint in complaints)
-
-
-def _string_limits(value: str, schema: Schema) -> Iterator[str]:
-    if len(value) < schema.get("minLength", 0):
-        yield f"should be at least {schema['minLength']} chars long"
-    if len(value) > schema.get("maxLength", len(value)):
-        yield f"may not be longer than {schema['maxLength']}"
-    if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
-        yield f"should match '{schema['pattern']}'"
-    if schema.get("format") == "date-time" and not _is_moment(value):
-        yield "must be of type date-time"
+    for word, (breaks, said) in _LIMITS.items():
+        if word in schema and breaks(value, schema[word]):
+            yield f"{path}: Invalid value: {_shown(value)}: {path} in body {said.format(schema[word])}"
 
 
 def _is_moment(value: str) -> bool:
@@ -177,15 +154,22 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def _number_limits(value: float, schema: Schema) -> Iterator[str]:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
-        yield f"should be greater than {'' if schema.get('exclusiveMinimum') else 'or equal to '}{least}"
-    if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
-        yield f"should be less than {'' if schema.get('exclusiveMaximum') else 'or equal to '}{most}"
-    span = _INT_RANGES.get(schema.get("format", ""))
-    if span is not None and not -span <= value < span:
-        yield f"must fit {schema['format']}"
+_FORMATS: Mapping[str, Callable[[Any], bool]] = {
+    "date-time": _is_moment,
+    "int32": lambda value: -(1 << 31) <= value < 1 << 31,
+    "int64": lambda value: -(1 << 63) <= value < 1 << 63,
+}
+_LIMITS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "minLength": (lambda value, least: len(value) < least, "should be at least {} chars long"),
+    "maxLength": (lambda value, most: len(value) > most, "may not be longer than {}"),
+    "pattern": (lambda value, text: not _pattern(text).search(value), "should match '{}'"),
+    "minimum": (lambda value, least: value < least, "should be greater than or equal to {}"),
+    "maximum": (lambda value, most: value > most, "should be less than or equal to {}"),
+    "minItems": (lambda value, least: len(value) < least, "must have at least {} items"),
+    "maxItems": (lambda value, most: len(value) > most, "must have at most {} items"),
+    "maxProperties": (lambda value, most: len(value) > most, "must have at most {} properties"),
+    "format": (lambda value, form: form in _FORMATS and not _FORMATS[form](value), "must be of type {}"),
+}
 
 
 def _object_problems(value: dict[str, Any], schema: Schema, path: str, old: Any) -> Iterator[str]:
