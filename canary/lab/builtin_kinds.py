@@ -35,13 +35,13 @@ MAX_BACKENDS = 16
 _OPEN = "x-kubernetes-preserve-unknown-fields"
 
 
-def _open(required: tuple[str, ...] = (), **fields: Any) -> Object:
-    """Return an object schema that knows some fields and lets the others pass."""
-    return {"type": "object", _OPEN: True, "required": list(required), "properties": fields}
+def _open(required: str = "", **fields: Any) -> Object:
+    """Return an object schema that requires and knows some fields, and lets all others pass."""
+    return {"type": "object", _OPEN: True, "required": required.split(), "properties": fields}
 
 
-def _list(items: Object, most: int | None = None) -> Object:
-    return {"type": "array", "items": items} | ({"maxItems": most} if most is not None else {})
+def _list(items: Object, least: int = 0, most: int = 10_000) -> Object:
+    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
 
 
 def _default(value: Any, **limits: Any) -> Object:
@@ -55,7 +55,6 @@ def _count(default: int) -> Object:
 
 
 _NAME = {"type": "string", "minLength": 1}
-_INT_OR_STRING = {"x-kubernetes-int-or-string": True}
 
 _PROBE = _open(
     timeoutSeconds=_count(1),
@@ -65,13 +64,11 @@ _PROBE = _open(
     httpGet=_open(path=_default("/"), scheme=_default("HTTP")),
 )
 _CONTAINER = _open(
-    required=("name", "image"),
+    "name image",
     name=_NAME,
     image=_NAME,
-    ports=_list(
-        _open(required=("containerPort",), protocol=_default("TCP"), containerPort={"type": "integer"})
-    ),
-    env=_list(_open(required=("name",), name=_NAME)),
+    ports=_list(_open("containerPort", protocol=_default("TCP"), containerPort={"type": "integer"})),
+    env=_list(_open("name", name=_NAME)),
     resources=_default({}),
     terminationMessagePath=_default("/dev/termination-log"),
     terminationMessagePolicy=_default("File"),
@@ -80,9 +77,8 @@ _CONTAINER = _open(
     startupProbe=_PROBE,
 )
 _POD_SPEC = _open(
-    required=("containers",),
-    containers={**_list(_CONTAINER), "minItems": 1, "x-kubernetes-list-type": "map"}
-    | {"x-kubernetes-list-map-keys": ["name"]},
+    "containers",
+    containers=_list(_CONTAINER, least=1) | {"x-kubernetes-list-map-keys": ["name"]},
     initContainers=_list(_CONTAINER),
     restartPolicy=_default("Always"),
     terminationGracePeriodSeconds=_count(30),
@@ -90,17 +86,14 @@ _POD_SPEC = _open(
     schedulerName=_default("default-scheduler"),
     securityContext=_default({}),
 )
-_TEMPLATE = _open(
-    required=("spec",), metadata={"type": "object", "nullable": True, _OPEN: True}, spec=_POD_SPEC
-)
+_TEMPLATE = _open("spec", metadata={"type": "object", "nullable": True, _OPEN: True}, spec=_POD_SPEC)
 _SELECTOR = _open(matchLabels={"type": "object", "additionalProperties": {"type": "string"}})
-_ROLLING = _open(
-    maxUnavailable={**_INT_OR_STRING, "default": "25%"}, maxSurge={**_INT_OR_STRING, "default": "25%"}
-)
+_SHARE = {"x-kubernetes-int-or-string": True, "default": "25%"}
+_ROLLING = _open(maxUnavailable=_SHARE, maxSurge=_SHARE)
 _DEPLOYMENT = _open(
-    required=("spec",),
+    "spec",
     spec=_open(
-        required=("selector", "template"),
+        "selector template",
         replicas=_count(1),
         selector=_SELECTOR,
         template=_TEMPLATE,
@@ -115,66 +108,60 @@ _DEPLOYMENT = _open(
     ),
 )
 _REPLICA_SET = _open(
-    required=("spec",),
-    spec=_open(required=("selector",), replicas=_count(1), selector=_SELECTOR, template=_TEMPLATE),
+    "spec",
+    spec=_open("selector", replicas=_count(1), selector=_SELECTOR, template=_TEMPLATE),
     status=_default({"replicas": 0}),
 )
 _SERVICE = _open(
-    required=("spec",),
+    "spec",
     spec=_open(
         type=_default("ClusterIP"),
         sessionAffinity=_default("None"),
-        ports=_list(_open(required=("port",), port={"type": "integer"}, protocol=_default("TCP"))),
+        ports=_list(_open("port", port={"type": "integer"}, protocol=_default("TCP"))),
     ),
 )
 _BACKEND = _open(
-    required=("name",),
+    "name",
     group=_default(""),
     kind=_default("Service"),
     name=_NAME,
     weight=_default(1, minimum=0, maximum=MAX_WEIGHT, format="int32"),
 )
-_MIRROR = _open(
-    backendRef=_open(required=("name",), group=_default(""), kind=_default("Service"), name=_NAME)
-)
+_MIRROR = _open(backendRef=_open("name", group=_default(""), kind=_default("Service"), name=_NAME))
 _MATCH = _open(path=_open(type=_default("PathPrefix"), value=_default("/")) | {"default": {}})
 _HTTP_ROUTE = _open(
-    required=("spec",),
+    "spec",
     spec=_open(
         parentRefs=_list(
-            _open(
-                required=("name",),
-                group=_default("gateway.networking.k8s.io"),
-                kind=_default("Gateway"),
-                name=_NAME,
-            ),
-            32,
+            _open("name", group=_default("gateway.networking.k8s.io"), kind=_default("Gateway"), name=_NAME),
+            most=32,
         ),
         rules=_list(
             _open(
-                matches={**_list(_MATCH, 64), "default": [{"path": {"type": "PathPrefix", "value": "/"}}]},
-                filters=_list(_open(required=("type",), requestMirror=_MIRROR), 16),
-                backendRefs=_list(_BACKEND, MAX_BACKENDS),
+                matches=_list(_MATCH, most=64)
+                | {"default": [{"path": {"type": "PathPrefix", "value": "/"}}]},
+                filters=_list(_open("type", requestMirror=_MIRROR), most=16),
+                backendRefs=_list(_BACKEND, most=MAX_BACKENDS),
             ),
-            16,
+            most=16,
         )
         | {"default": [{}]},
     ),
 )
 _ENDPOINT_SLICE = _open(
-    required=("addressType", "endpoints"),
+    "addressType endpoints",
     addressType={"type": "string", "enum": ["IPv4", "IPv6", "FQDN"]},
-    endpoints=_list(_open(required=("addresses",), addresses=_list({"type": "string"}, 100)), 1000),
+    endpoints=_list(_open("addresses", addresses=_list({"type": "string"}, most=100)), most=1000),
     ports=_list(_open(protocol=_default("TCP"), name=_default(""))),
 )
-_DEFINITION_NAMES = _open(required=("kind", "plural"), kind=_NAME, plural=_NAME)
+_DEFINITION_NAMES = _open("kind plural", kind=_NAME, plural=_NAME)
 _DEFINITION = _open(
-    required=("spec",),
+    "spec",
     spec=_open(
-        required=("group", "names", "scope", "versions"),
+        "group names scope versions",
         names=_DEFINITION_NAMES,
         scope={"type": "string", "enum": ["Namespaced", "Cluster"]},
-        versions={**_list(_open(required=("name", "served", "storage", "schema"))), "minItems": 1},
+        versions=_list(_open("name served storage schema"), least=1),
     ),
 )
 
@@ -239,7 +226,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     PODS: {
         **_STATUS,
         "short_names": ("po",),
-        "schema": _open(required=("spec",), spec=_POD_SPEC),
+        "schema": _open("spec", spec=_POD_SPEC),
         "defaults": _template_defaults,
         "stops_gracefully": True,
         "categories": ("all",),
