@@ -1,8 +1,8 @@
 """A shop over real HTTP, whose every pod is a server on its own loopback address, with bugs to order.
 
 In go customers' requests, POST /checkout with {"buy": true} from those who mean to order; out come answers, and raw
-counters on /metrics by prometheus_client. What a bug took from customers is counted apart (`lab_…`, and `Truth`),
-which no judge reads. `ShopProcess` runs all pods in one event loop; `kubelet.py` starts that as a child process.
+counters on /metrics by prometheus_client. What a bug took from customers is counted apart, in a `Truth`
+that no judge reads. `ShopProcess` runs all pods in one event loop; `kubelet.py` starts that as a child process.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class PodSpec:
 class PodMetrics:
     """The pod's counters, as any instrumented shop has them."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         requests = Counter("http_requests", "Requests served.", ["code"], registry=self.registry)
         self.by_status = {status: requests.labels(str(status)) for status in (200, 500)}
@@ -90,9 +90,7 @@ class PodMetrics:
             "Orders promised for later than ten days.",
             registry=self.registry,
         )
-        self.missing = Counter("lab_orders_missing", "Orders that a bug took.", registry=self.registry)
         Gauge("process_start_time_seconds", "Start of the process.", registry=self.registry).set(time.time())
-        Gauge("shop_info", "Version.", ["version"], registry=self.registry).labels(version).set(1)
 
     def count(self, status: int, ordered: bool, late: bool, seconds: float) -> None:
         """Count one request that was served."""
@@ -118,9 +116,9 @@ class Pod:
         self._fault = order(spec.fault, spec.drop, spec.after)
         self._crashed = crashed
         self._loop = asyncio.get_running_loop()
-        self._metrics = PodMetrics(spec.version)
+        self._metrics = PodMetrics()
         self._random = random.Random(f"{spec.seed}/{spec.uid}")
-        self._headers = f"X-Shop-Version: {spec.version}\r\nX-Shop-Pod: {spec.uid}\r\n"
+        self._headers = f"X-Shop-Version: {spec.version}\r\n"
         self._servers: list[Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -178,8 +176,6 @@ class Pod:
         late = ordered and chance() < effect.late
         self._metrics.count(500 if failed else 200, ordered, late, self._loop.time() - begun)
         self.truth.sell(time.time(), int(ordered), int(buys and not ordered), int(late))
-        if buys and not ordered:
-            self._metrics.missing.inc()
         if failed:
             return response(500, b'{"error": "internal"}', self._headers)
         if ordered:
