@@ -6,7 +6,7 @@ null. `rehearse.py` fills and prints it.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,47 +98,41 @@ class Rehearsal:
         }
 
     def lines(self) -> list[str]:
-        """Return it as people read it, 80 columns wide."""
-        given = self.options
-        told = [f"{self.policy} at {given.orders_per_second:g} orders/s, simulated; seed {given.seed}", ""]
-        if self.faulty:
-            told += [*self._faulty_lines(), ""]
-        if self.healthy:
-            told += self._healthy_lines()
-        return told
-
-    def _faulty_lines(self) -> list[str]:
-        given, runs = self.options, self.faulty
-        when = (
-            f", {duration(given.at_seconds)} after the first slice" if given.at_seconds else " from the start"
-        )
-        rows = {
-            "orders lost": _quantiles(run.orders_lost for run in runs),
-            "late promises": _quantiles(run.late_promises for run in runs),
-            "seconds to the decision": _quantiles(_known(run.decision_seconds for run in runs)),
-        }
-        slices = _quantiles(run.reached_ppm for run in runs)
+        """Return the document as people read it, 80 columns wide."""
+        told = self.document()
+        rate = f"{told['orders_per_second']:g} orders/s"
         return [
-            f"{given.fault.value} of {share(round(given.drop * 1e6))}{when}: {len(runs)} runs",
-            f"  {'':<24}{'median':>9}{'90 %':>9}{'95 %':>9}{'worst':>9}",
-            *(_row(name, figures) for name, figures in rows.items()),
-            f"  largest slice reached   {share(int(slices['max'] or 0)):>9}",
-            f"  ended                   {_tally(runs)}",
-            *([f"  NOT STOPPED in {self.missed} of {len(runs)} runs"] if self.missed else []),
+            *(f"{self.policy} at {rate}, simulated; seed {told['seed']}", ""),
+            *((*_faulty_lines(told), "") if self.faulty else ()),
+            *(_healthy_lines(told["healthy"]) if self.healthy else ()),
         ]
 
-    def _healthy_lines(self) -> list[str]:
-        runs, high = self.healthy, share_limit(self.false_rollbacks, len(self.healthy))
-        slices = _quantiles(run.reached_ppm for run in runs)
-        length = _quantiles(run.exposed_seconds for run in runs)
-        return [
-            f"the same policy without a fault: {len(runs)} runs of up to {duration(length['max'])}",
-            f"  stopped for nothing     {self.false_rollbacks} of {len(runs)}; "
-            f"below {100 * (high or 1):.2g} % of runs with 95 % confidence",
-            f"  promised by the policy  {100 * self.promised:g} % of runs",
-            f"  slice reached           {share(int(slices['p50'] or 0))} (median)",
-            f"  ended                   {_tally(runs)}",
-        ]
+
+def _faulty_lines(told: Mapping[str, Any]) -> list[str]:
+    runs, missed, at = told["runs"], told["missed"], told["at_seconds"]
+    when = f", {duration(at)} after the first slice" if at else " from the start"
+    return [
+        f"{told['fault']} of {share(round(told['drop'] * 1e6))}{when}: {runs} runs",
+        f"  {'':<24}{'median':>9}{'90 %':>9}{'95 %':>9}{'worst':>9}",
+        _row("orders lost", told["orders_lost"]),
+        _row("late promises", told["late_promises"]),
+        _row("seconds to the decision", told["decision_seconds"]),
+        f"  largest slice reached   {share(int(told['reached_ppm']['max'] or 0)):>9}",
+        f"  ended                   {_tally(told['outcomes'])}",
+        *([f"  NOT STOPPED in {missed} of {runs} runs"] if missed else []),
+    ]
+
+
+def _healthy_lines(told: Mapping[str, Any]) -> list[str]:
+    runs, high = told["runs"], 100 * (told["share_high"] or 1)
+    return [
+        f"the same policy without a fault: {runs} runs of up to {duration(told['exposed_seconds']['max'])}",
+        f"  stopped for nothing     {told['false_rollbacks']} of {runs}; "
+        f"below {high:.2g} % of runs with 95 % confidence",
+        f"  promised by the policy  {100 * told['promised']:g} % of runs",
+        f"  slice reached           {share(int(told['reached_ppm']['p50'] or 0))} (median)",
+        f"  ended                   {_tally(told['outcomes'])}",
+    ]
 
 
 def share_limit(count: int, runs: int) -> float | None:
@@ -176,8 +170,8 @@ def _outcomes(runs: Iterable[Rehearsed]) -> dict[str, int]:
     return dict(sorted(Counter(run.outcome.value for run in runs).items()))
 
 
-def _tally(runs: Iterable[Rehearsed]) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in _outcomes(runs).items())
+def _tally(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
 
 
 def _row(name: str, figures: dict[str, float | None]) -> str:
