@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cluster simulate lint format acceptance docs lock clean
+.PHONY: help demo test test-cluster simulate lint format acceptance bench docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -40,6 +40,10 @@ format: .venv/dev.stamp ## let ruff write the style
 acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minutes
 	@python -m pytest tests/acceptance $(ARGS)
 
+bench: .venv/bench.stamp ## measure the judge against the bound and against others; half an hour, ARGS=--quick for less
+	@python -m pytest tests/bench
+	@python tests/bench/detection.py $(ARGS)
+
 docs: .venv/run.stamp ## write the reference pages anew
 	@python tests/api/crd_reference.py > docs/reference/crd.md
 	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
@@ -49,7 +53,8 @@ lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases
 	@$(LOCK) $(ARGS) --output-file=requirements/run.txt pyproject.toml
 	@$(LOCK) $(ARGS) --constraint=requirements/run.txt --extra=test --output-file=requirements/test.txt pyproject.toml
-	@$(LOCK) $(ARGS) --constraint=requirements/test.txt --extra=test --extra=dev --output-file=requirements/dev.txt pyproject.toml
+	@$(LOCK) $(ARGS) --constraint=requirements/test.txt --extra=test --extra=bench --output-file=requirements/bench.txt pyproject.toml
+	@$(LOCK) $(ARGS) --constraint=requirements/bench.txt --extra=test --extra=dev --output-file=requirements/dev.txt pyproject.toml
 
 clean: ## remove what was made here
 	rm -rf .venv .pytest_cache .hypothesis .ruff_cache build dist *.egg-info
