@@ -11,6 +11,7 @@ from canary.core.detect import noise, ratio, startmix
 from canary.core.detect.counters import Counts, Sample, SiteCounts
 from canary.core.detect.family import Settings, dump, judge, load, start, update
 from canary.core.detect.startmix import Direction, Grid, Mix, OneArm, TwoArm
+from canary.core.judge import verdicts
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "detection.json").read_text())
 TOLERANCE = GOLDEN["tolerance"]["absolute"]
@@ -176,3 +177,38 @@ def test_the_judge_decides_as_the_reference_through_a_restart_after_every_look(c
         assert judgement.evidence_log == near(expected["log_f"])
         assert (judgement.effect.low, judgement.effect.high) == near((expected["low"], expected["high"]))
     assert judge(settings, state, None).limit_log == near(log(1.0 / given["alpha"]))
+
+
+def line_of(given: dict[str, float], t: float) -> str:
+    arms = {
+        arm: {
+            name: given[f"{letter}_{short}"]
+            for name, short in (
+                ("orders", "orders"),
+                ("requests", "req"),
+                ("errors", "err"),
+                ("slow", "slow"),
+            )
+        }
+        for arm, letter in (("canary", "c"), ("baseline", "b"))
+    }
+    site = {"orders": given["site"], "expected": given["hist"], "recent": given["recent"]}
+    return json.dumps({"t": t, "weight_ppm": round(given["weight"] * PPM), "site": site, **arms})
+
+
+@pytest.mark.parametrize("case", cases("judge"))
+def test_the_judge_command_writes_the_evidence_of_the_reference(case: dict[str, Any]) -> None:
+    weights = sorted({round(segment["sample"]["weight"] * PPM) for segment in case["segments"]})
+    settings = Settings(weights_ppm=tuple(weights), phi={"traffic": case["parameters"]["phi_requests"]})
+    lines, ends, t = list[str](), list[int](), 0.0
+    for segment, expected in zip(case["segments"], case["expected"]["after_each_segment"], strict=True):
+        for _ in range(expected["samples_used"]):
+            t += segment["sample"]["dt"]
+            lines.append(line_of(segment["sample"], t))
+        ends.append(len(lines) - 1)
+    said = [json.loads(text) for text in verdicts(settings, lines)]
+    expected = case["expected"]["after_each_segment"]
+    assert [said[end]["evidence_log"] for end in ends] == near([one["log_f"] for one in expected])
+    assert [said[end]["effect"]["orders"]["low"] for end in ends] == near([one["low"] for one in expected])
+    if expected[-1]["verdict"] in ("RollBack", "Drain"):
+        assert said[-1]["verdict"] == expected[-1]["verdict"]
