@@ -7,7 +7,7 @@ AssertionError with a sentence. What the controllers behind the server promise i
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,11 @@ class Api:
 
     def list(self, resource: Resource, **query: str) -> Json:
         return wanted(200, self.ask("GET", resource, **query))
+
+    def watch(self, resource: Resource, version: str, **query: str) -> Sequence[Json]:
+        """Return what a watch of one second tells."""
+        asked = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1", **query}
+        return [*self.transport.stream(resource.collection(self.namespace), asked)]
 
     def config(self, name: str, labels: dict[str, str] | None = None) -> Json:
         return self.make(CONFIGMAPS, name, metadata={"labels": labels or {}}, data={"key": "one"})
@@ -157,7 +162,7 @@ def what_is_absent_is_404_and_what_is_taken_is_409(api: Api) -> None:
     refused(404, "NotFound", api.ask("PATCH", CONFIGMAPS, name, {"data": {}}))
     refused(404, "NotFound", api.ask("DELETE", CONFIGMAPS, name))
     api.config(name)
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+    body = CONFIGMAPS.at(api.namespace, name).manifest()
     refused(409, "AlreadyExists", api.ask("POST", CONFIGMAPS, body=body))
 
 
@@ -260,27 +265,14 @@ def a_watch_tells_what_came_after_a_version(api: Api) -> None:
     api.patch(CONFIGMAPS, stem, {"metadata": {"labels": {"group": "other"}}})
     api.patch(CONFIGMAPS, stem, {"metadata": {"labels": {"group": stem}}})
     wanted(200, api.ask("DELETE", CONFIGMAPS, stem))
-    query = {
-        "watch": "true",
-        "resourceVersion": version,
-        "labelSelector": f"group={stem}",
-        "timeoutSeconds": "1",
-    }
-    stream = api.transport.stream(CONFIGMAPS.collection(api.namespace), query)
-    seen = [event["type"] for event in stream]
+    seen = [event["type"] for event in api.watch(CONFIGMAPS, version, labelSelector=f"group={stem}")]
     expect(seen == ["ADDED", "MODIFIED", "DELETED", "ADDED", "DELETED"], f"the watch told {seen}")
 
 
 def a_watch_that_ends_leaves_a_bookmark(api: Api) -> None:
     name = api.fresh()
     version = _version(api.config(name))
-    query = {
-        "watch": "true",
-        "resourceVersion": version,
-        "timeoutSeconds": "1",
-        "allowWatchBookmarks": "true",
-    }
-    events = list(api.transport.stream(LEASES.collection(api.namespace), query))
+    events = api.watch(LEASES, version, allowWatchBookmarks="true")
     expect(bool(events) and events[-1]["type"] == "BOOKMARK", "the watch ended without a bookmark")
     expect(int(_version(events[-1]["object"])) >= int(version), "the bookmark lies before the watch")
 

@@ -44,13 +44,12 @@ class Kubelet(Protocol):
 
 def report(store: Store, pod: Object, state: PodState) -> None:
     """Write a pod's state into its status; a pod that is gone or was replaced by a namesake is left alone."""
-    kind, place = store.kinds.named("Pod"), (namespace_of(pod), name_of(pod))
-    current = store.find(kind, *place)
+    current = store.find(store.kinds.named("Pod"), namespace_of(pod), name_of(pod))
     if current is None or uid_of(current) != uid_of(pod):
         return
     now = store.clock.now()
     try:
-        store.update(kind, place, lambda obj: _with_state(obj, state, now), STATUS)
+        store.rewrite(pod, lambda obj: _with_state(obj, state, now), STATUS)
     except ApiError as error:
         if error.reason is not StatusReason.NOT_FOUND:  # it may go between the look and the write
             raise

@@ -53,5 +53,4 @@ def _count(store: Store, replica_set: Object) -> None:
     counts = {"fullyLabeledReplicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
     status: Object = {field: count for field, count in counts.items() if count}
     status |= {"replicas": len(pods), "observedGeneration": replica_set["metadata"]["generation"]}
-    place = (namespace_of(replica_set), name_of(replica_set))
-    store.update(store.kinds.named("ReplicaSet"), place, lambda obj: {**obj, "status": status}, STATUS)
+    store.rewrite(replica_set, lambda obj: {**obj, "status": status}, STATUS)

@@ -137,11 +137,7 @@ def _record_revision(rollout: Rollout) -> None:
 
     for obj in (rollout.new, rollout.deployment):
         if annotations_of(obj).get(REVISION) != revision:
-            _update(rollout.store, obj, change)
-
-
-def _update(store: Store, obj: Object, change: Callable[[Object], Object]) -> None:
-    store.update(store.kinds.named(obj["kind"]), (namespace_of(obj), name_of(obj)), change)
+            rollout.store.rewrite(obj, change)
 
 
 def _create(rollout: Rollout) -> None:
@@ -178,9 +174,7 @@ def _room(rollout: Rollout, present: int) -> int:
 
 def _resize(rollout: Rollout, replica_set: Object, replicas: int) -> None:
     if replicas != replica_set["spec"]["replicas"]:
-        _update(
-            rollout.store, replica_set, lambda obj: {**obj, "spec": {**obj["spec"], "replicas": replicas}}
-        )
+        rollout.store.rewrite(replica_set, lambda obj: {**obj, "spec": {**obj["spec"], "replicas": replicas}})
 
 
 def _scale(rollout: Rollout) -> None:
@@ -213,9 +207,7 @@ def _write_status(rollout: Rollout) -> None:
     told: Object = {**rollout.deployment, "status": status}
     for entry in (_availability(rollout), _progress(rollout)):
         told = with_condition(told, entry, rollout.store.clock.now())
-    place = (namespace_of(told), name_of(told))
-    kind = rollout.store.kinds.named("Deployment")
-    rollout.store.update(kind, place, lambda obj: {**obj, "status": told["status"]}, STATUS)
+    rollout.store.rewrite(told, lambda obj: {**obj, "status": told["status"]}, STATUS)
 
 
 def _counts(rollout: Rollout) -> Object:

@@ -13,7 +13,7 @@ from typing import Any
 from canary.lab.api_error import ApiError
 from canary.lab.clock import Timers
 from canary.lab.history import Event
-from canary.lab.objects import Object, name_of, namespace_of, timestamp
+from canary.lab.objects import Object, timestamp
 from canary.lab.routing import Table, build, wanted_status
 from canary.lab.store import STATUS, Store
 
@@ -75,9 +75,5 @@ class RouteController:
         for route in seen.routes:
             status = wanted_status(route, seen.services, now)
             if status is not None:
-                self._write(route, status)
-
-    def _write(self, route: Object, status: Object) -> None:
-        place = (namespace_of(route), name_of(route))
-        with suppress(ApiError):  # gone meanwhile, and that is the next event
-            self._store.update(self._routes, place, lambda obj: {**obj, "status": status}, STATUS)
+                with suppress(ApiError):  # gone meanwhile, and that is the next event
+                    self._store.rewrite(route, lambda obj, status=status: {**obj, "status": status}, STATUS)

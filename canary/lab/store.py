@@ -157,6 +157,10 @@ class Store:
                 return self._remove(kind, draft)
             return self._commit(kind, old, draft)
 
+    def rewrite(self, obj: Object, change: Callable[[Object], Object], how: Write = PLAIN) -> Object:
+        """Update the object that is stored where `obj` was, as `update` does."""
+        return self.update(self.kinds.named(obj["kind"]), (namespace_of(obj), name_of(obj)), change, how)
+
     def delete(self, kind: Kind, place: tuple[str, str], how: Delete | None = None) -> Object:
         """Remove the object at `place`, or mark it if finalizers or a graceful stop have to come first."""
         how = how or Delete()
