@@ -8,10 +8,12 @@ level-triggered function of one key; a key waits once however often it is named.
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
 from canary.lab import endpoints, replicas, rollout
+from canary.lab.api_error import ApiError
 from canary.lab.clock import Timers
 from canary.lab.history import Event, EventType
 from canary.lab.objects import (
@@ -112,11 +114,9 @@ class Controllers:
             self._timers.call_later(self._grace_seconds, lambda: self._remove(pod))
 
     def _remove(self, pod: Object) -> None:
-        with self._store.lock:
-            kind = self._store.kinds.named("Pod")
-            current = self._store.find(kind, namespace_of(pod), name_of(pod))
-            if current is not None and uid_of(current) == uid_of(pod):
-                self._store.delete(kind, (namespace_of(pod), name_of(pod)), Delete(grace_seconds=0))
+        place, how = (namespace_of(pod), name_of(pod)), Delete(uid=uid_of(pod), grace_seconds=0)
+        with suppress(ApiError):  # it is gone already, or a namesake stands in its place
+            self._store.delete(self._store.kinds.named("Pod"), place, how)
 
     def _note(self, event: Event) -> None:
         for key in _concerned(self._store, event):

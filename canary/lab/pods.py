@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from canary.lab.api_error import ApiError, StatusReason
 from canary.lab.clock import Timers
 from canary.lab.objects import Condition, Object, name_of, namespace_of, timestamp, uid_of, with_condition
 from canary.lab.store import STATUS, Store
@@ -44,15 +43,10 @@ class Kubelet(Protocol):
 
 def report(store: Store, pod: Object, state: PodState) -> None:
     """Write a pod's state into its status; a pod that is gone or was replaced by a namesake is left alone."""
-    current = store.find(store.kinds.named("Pod"), namespace_of(pod), name_of(pod))
-    if current is None or uid_of(current) != uid_of(pod):
-        return
-    now = store.clock.now()
-    try:
-        store.rewrite(pod, lambda obj: _with_state(obj, state, now), STATUS)
-    except ApiError as error:
-        if error.reason is not StatusReason.NOT_FOUND:  # it may go between the look and the write
-            raise
+    with store.lock:
+        current = store.find(store.kinds.named("Pod"), namespace_of(pod), name_of(pod))
+        if current is not None and uid_of(current) == uid_of(pod):
+            store.rewrite(pod, lambda obj: _with_state(obj, state, store.clock.now()), STATUS)
 
 
 def _with_state(pod: Object, state: PodState, now: datetime) -> Object:
