@@ -212,6 +212,12 @@ class Bed:
         self.controller_manager.kill()
         self.controller_manager = self._start("kube-controller-manager", self._manager_command())
 
+    def restart_apiserver(self) -> None:
+        """Kill the API server and start it anew; return when it answers."""
+        self.apiserver.kill()
+        self.apiserver = self._start("kube-apiserver", self._apiserver_command())
+        self.apiserver.wait_until(self._api_ready, READY_SECONDS)
+
     def _api_ready(self) -> bool:
         certificate = self.folder / "certificates" / "apiserver.crt"
         if not certificate.exists():

@@ -5,6 +5,7 @@ customers met: a test reads the state of the world from there, never from what t
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -37,10 +38,10 @@ from canary.lab.receiver import Receiver
 
 Object = dict[str, Any]
 POD_PORT, METRICS_PORT = 18080, 18081
-CONVERSION = 0.5  # orders per request: evidence without load
-SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 120.0, 240.0, 10.0
+CONVERSION = 1.0  # every request orders: the most evidence for the load
+SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 120.0, 480.0, 10.0
 LAST_WORDS = 3000
-RETRY_SECONDS = 0.2
+RETRY_SECONDS, CLI_SECONDS = 0.2, 60.0
 COLLAPSE = {"SHOP_BUG": "order-collapse", "SHOP_BUG_DROP": "0.99"}
 PROBE = {"httpGet": {"path": "/readyz", "port": manifests.PORT_NAME}, "periodSeconds": 1}
 WATCHED = (HTTPROUTES, DEPLOYMENTS, CANARYRUNS)
@@ -184,6 +185,19 @@ class Shop:
         self.applied = [changed, *self.around()]
         self.apply(changed)
         return changed
+
+    def canary(self, user: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line as a user, as a process of its own; its exit code is the test's to judge."""
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.bed.folder)}
+        environment["KUBECONFIG"] = str(self.bed.kubeconfig(user, self.namespace))
+        return subprocess.run(
+            [sys.executable, "-m", "canary.cli.main", *words],
+            capture_output=True,
+            text=True,
+            timeout=CLI_SECONDS,
+            env=environment,
+            check=False,
+        )
 
     def protect(self, **spec: Any) -> None:
         """Write the policy, and wait until the Deployment is held."""

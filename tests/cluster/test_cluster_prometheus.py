@@ -175,7 +175,9 @@ def test_a_collapse_is_seen_through_prometheus_alone(told: Told) -> None:
 
 
 def test_on_call_finds_the_run_in_alertmanager(told: Told) -> None:
-    assert [alert["labels"]["run"] for alert in told.alerts] == [told.run["metadata"]["name"]]
+    (labels,) = [alert["labels"] for alert in told.alerts]
+    assert labels["run"] == told.run["metadata"]["name"]
+    assert labels["workload_namespace"] == NAMESPACE
 
 
 def test_the_controller_logs_no_defect(told: Told) -> None:

@@ -1,6 +1,6 @@
-"""What clusters do to controllers, while a change is losing orders: the process is killed, the API server stands still.
+"""What clusters and people do to controllers under way: the process is killed, the API server stands still, an abort.
 
-Each story ends as an undisturbed one: the change is rolled back, and nothing of the user's is written.
+Each story ends with all traffic on the old version, and nothing of the user's is written.
 """
 
 import signal
@@ -11,7 +11,7 @@ from cluster_bed import Bed
 from shop_on_bed import COLLAPSE, Shop, shop_open
 
 from canary.api.reasons import Phase
-from canary.kube.resources import DEPLOYMENTS
+from canary.kube.resources import CANARYREQUESTS, DEPLOYMENTS
 from canary.lab import manifests
 from canary.lab.child import Message
 
@@ -86,4 +86,27 @@ def test_an_api_server_that_stands_still_costs_customers_no_more_than_its_time(b
     assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
     assert 0 < lost(sales) < 150  # 2 a second, for the 20 s in which nothing can be written, and some
     assert sales["total"]["broken"] == 0
+    assert spec_is_the_teams(shop)
+
+
+def test_a_developer_sees_a_run_and_takes_it_back_with_the_command_line(bed: Bed) -> None:
+    with shop_open(bed, "aborted", RATE) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY)
+        shop.push()
+        shop.reach_slice()
+        seen = shop.canary("alice", "status", manifests.NAME)
+        told = shop.canary(
+            "alice", "abort", manifests.NAME, "--reason", "the support desk has doubts", "-o", "json"
+        )
+        run = shop.reach(Phase.ABORTED)
+        sales = shop.close_shop()
+        shop.stop_controller()
+        requests = bed.admin.list(CANARYREQUESTS, shop.namespace)
+    assert seen.returncode == 0, seen.stderr
+    assert run["metadata"]["name"] in seen.stdout or manifests.NEW in seen.stdout
+    assert told.returncode == 0, told.stderr
+    assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
+    assert [each["status"]["outcome"] for each in requests] == ["Done"]
+    assert (lost(sales), sales["total"]["broken"]) == (0, 0)
     assert spec_is_the_teams(shop)
