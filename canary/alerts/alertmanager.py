@@ -81,7 +81,7 @@ def _alert(page: Page, severity: Severity, now: datetime, *, burns: bool) -> dic
             "workload_namespace": incident.namespace,
             "workload": incident.workload,
             "run": incident.run,
-            "incident": page.key,
+            "incident": page.incident.key,
         },
         "annotations": _annotations(page),
         "startsAt": format_timestamp(min(page.at, ends)),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from canary.alerts.sink import Outcome, Receipt, ends_incident
+from canary.alerts.sink import Outcome, Receipt, ends_incident, opening_of
 from canary.api.notice import Attempts, Notice
 from canary.api.reasons import Opening
 
@@ -57,7 +57,7 @@ def next_due_seconds(notices: Sequence[Notice], sinks: Sequence[Subscription], n
     waits += [
         left
         for notice in notices
-        if _opening(notice) is not Opening.NONE and not notice.delivered
+        if opening_of(notice) is not Opening.NONE and not notice.delivered
         if (left := STAND_IN_SECONDS - _age(notice, now)) > 0
     ]
     return max(0.0, min(waits)) if waits else None
@@ -107,7 +107,7 @@ def _next_for(
 def _still_open(notices: Sequence[Notice], now: datetime) -> Notice | None:
     """Return what was last said of the run, if it still holds; a note on the way takes nothing back."""
     for notice in reversed(notices):
-        opening, age = _opening(notice), _age(notice, now)
+        opening, age = opening_of(notice), _age(notice, now)
         if ends_incident(opening, notice.reason):
             return None
         if opening is not Opening.NONE:
@@ -121,13 +121,13 @@ def _wants(sink: Subscription, notice: Notice, sinks: Sequence[Subscription], no
 
 
 def _takes(sink: Subscription, notice: Notice) -> bool:
-    opening = _opening(notice)
+    opening = opening_of(notice)
     return opening is Opening.ACTION_NEEDED or opening in sink.takes
 
 
 def _stands_in(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
     """Tell whether those who should have taken it did not, for too long."""
-    if _opening(notice) is Opening.NONE or _age(notice, now) < STAND_IN_SECONDS:
+    if opening_of(notice) is Opening.NONE or _age(notice, now) < STAND_IN_SECONDS:
         return False
     return not any(sink.name in notice.delivered for sink in sinks if _takes(sink, notice))
 
@@ -135,7 +135,7 @@ def _stands_in(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> 
 def _settled(sink: str, notice: Notice, notices: Sequence[Notice], now: datetime) -> bool:
     if sink in notice.delivered or _refused(notice, sink) or _outlived(notice, notices):
         return True
-    opening, age = _opening(notice), _age(notice, now)
+    opening, age = opening_of(notice), _age(notice, now)
     if opening is Opening.NONE:
         return age > STALE_NOTE_SECONDS
     return opening is not Opening.ACTION_NEEDED and age > GIVE_UP_SECONDS
@@ -144,14 +144,9 @@ def _settled(sink: str, notice: Notice, notices: Sequence[Notice], now: datetime
 def _outlived(notice: Notice, notices: Sequence[Notice]) -> bool:
     """Tell whether something louder happened since; a note is outlived by anything. A call for action never is."""
     later = notices[notices.index(notice) + 1 :]
-    if _opening(notice) is Opening.NONE:
+    if opening_of(notice) is Opening.NONE:
         return bool(later)
-    return any(_opening(other).loudness > _opening(notice).loudness for other in later)
-
-
-def _opening(notice: Notice) -> Opening:
-    """An opening of a newer version is taken for the loudest."""
-    return Opening(notice.opening) if notice.opening in set(Opening) else Opening.ACTION_NEEDED
+    return any(opening_of(other).loudness > opening_of(notice).loudness for other in later)
 
 
 def _age(notice: Notice, now: datetime) -> float:
@@ -171,7 +166,7 @@ def _not_before(sink: str, notice: Notice, now: datetime) -> datetime:
 
 def _failed(notice: Notice, sink: str, count: int, outcome: Outcome, now: datetime) -> Attempts:
     """A call for action is never given up: a sink that refused it is asked again, at the longest distance."""
-    critical = _opening(notice) is Opening.ACTION_NEEDED
+    critical = opening_of(notice) is Opening.ACTION_NEEDED
     refused = outcome.refused and not critical
     seconds = MAX_RETRY_SECONDS if outcome.refused else retry_seconds(f"{notice.id}/{sink}", count)
     seconds = max(seconds, min(outcome.retry_after_seconds, MAX_RETRY_AFTER_SECONDS))

@@ -58,10 +58,6 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
-        return self.incident.key
-
-    @property
     def resolved(self) -> bool:
         """Tell whether nobody has to know any more: the run ended well, or as it was asked to."""
         return ends_incident(self.opening, self.reason)
@@ -115,12 +111,17 @@ class Outcome:
         return not self.error
 
 
+def opening_of(notice: Notice) -> Opening:
+    """Return a notice's opening; one of a newer version is taken for the loudest."""
+    return Opening(notice.opening) if notice.opening in set(Opening) else Opening.ACTION_NEEDED
+
+
 def page_of(notice: Notice, incident: Incident) -> Page:
     """Return a stored notice as a page."""
     return Page(
         id=notice.id,
         incident=incident,
-        opening=Opening(notice.opening) if notice.opening in set(Opening) else Opening.ACTION_NEEDED,
+        opening=opening_of(notice),
         reason=notice.reason,
         title=notice.title,
         body=notice.body,

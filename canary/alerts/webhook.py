@@ -77,7 +77,7 @@ def cloud_event(page: Page) -> dict[str, Any]:
         "time": format_timestamp(page.at),
         "datacontenttype": "application/json",
         "data": {
-            "key": page.key,
+            "key": page.incident.key,
             "opening": page.opening.value,
             "severity": page.opening.severity.value,
             "resolved": page.resolved,

@@ -12,14 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_api_client.prometheus_connect import PrometheusConnect
-from requests.adapters import HTTPAdapter
-
 from canary.api.reasons import MissingReason
 from canary.clock import Clock
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
-from canary.metrics.prometheus_session import BoundedSession, QueryError
+from canary.metrics.prometheus_session import QueryError, connect
 from canary.metrics.source import PodTarget, Series, Specs, counts
 
 WINDOW_INTERVALS = 4  # how far back samples are read
@@ -70,12 +67,8 @@ class PrometheusSource:
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        session = BoundedSession(settings.ca_file, settings.token_file)
-        address = settings.address.rstrip("/")
-        self._client = PrometheusConnect(address, session=session)
-        # Its own adapter would repeat requests silently. One question at a time, and whoever waits finds the answer
-        # there: hence one connection is enough.
-        session.mount(address, HTTPAdapter(pool_maxsize=1, max_retries=0))
+        # One question at a time, and whoever waits finds the answer there: hence one connection is enough.
+        self._client = connect(settings.address, settings.ca_file, settings.token_file)
         self._asking = threading.Lock()
         self._interest: dict[str, float] = {}
         self._round = _Round(0.0, float("-inf"), frozenset())

@@ -15,16 +15,13 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from prometheus_api_client.prometheus_connect import PrometheusConnect
-from requests.adapters import HTTPAdapter
-
 from canary.api.reasons import MissingReason
 from canary.clock import Clock
 from canary.core.evidence import Missing
 from canary.core.site import MINUTE_SECONDS, Span
 from canary.metrics.history import Shop
 from canary.metrics.prometheus import MIN_TIMEOUT_SECONDS, PrometheusSettings
-from canary.metrics.prometheus_session import BoundedSession, QueryError, QueryInvalidError
+from canary.metrics.prometheus_session import QueryError, QueryInvalidError, connect
 
 MAX_MINUTES = 1_440
 MAX_GAP = 0.05  # share of the minutes in which no pod was scraped
@@ -36,10 +33,7 @@ class PrometheusHistory:
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        session = BoundedSession(settings.ca_file, settings.token_file)
-        address = settings.address.rstrip("/")
-        self._client = PrometheusConnect(address, session=session)
-        session.mount(address, HTTPAdapter(pool_maxsize=1, max_retries=0))
+        self._client = connect(settings.address, settings.ca_file, settings.token_file)
         self._asking = threading.Lock()
 
     def orders_per_minute(

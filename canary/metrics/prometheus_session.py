@@ -2,7 +2,8 @@
 
 In goes a request that the client prepared; out comes an answer whose JSON was parsed once and checked, or a
 `QueryError` with the reason, or `QueryInvalidError` when asking again cannot help. No proxy variables, no .netrc, no
-redirects, no silent retries; a body is cut at its bound and at its deadline. Used by `prometheus.py` only.
+redirects, no silent retries; a body is cut at its bound and at its deadline. `prometheus.py` and
+`prometheus_history.py` each connect once.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Any
 
 import requests
 import urllib3
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from canary.api.reasons import MissingReason
@@ -32,6 +35,14 @@ class QueryError(UnavailableError):
     def __init__(self, reason: MissingReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def connect(address: str, ca_file: str = "", token_file: str = "") -> PrometheusConnect:
+    """Return a client with one connection to a server."""
+    session = BoundedSession(ca_file, token_file)
+    client = PrometheusConnect(address.rstrip("/"), session=session)
+    session.mount(address.rstrip("/"), HTTPAdapter(pool_maxsize=1, max_retries=0))  # its own repeats silently
+    return client
 
 
 class TokenFile(AuthBase):

@@ -340,7 +340,7 @@ def test_a_stored_notice_becomes_its_page() -> None:
         id="u/s", opening="CUSTOMERS SAFE", reason="RolledBack", title="t", body="b", created_at=NOW
     )
     page = page_of(stored, PAGE.incident)
-    assert (page.opening, page.key) == (Opening.CUSTOMERS_SAFE, "canary:prod-us:shop/checkout:6f0b")
+    assert (page.opening, page.incident.key) == (Opening.CUSTOMERS_SAFE, "canary:prod-us:shop/checkout:6f0b")
     assert (
         page_of(stored.model_copy(update={"opening": "EVACUATE"}), PAGE.incident).opening
         is Opening.ACTION_NEEDED
