@@ -71,15 +71,6 @@ class SimClock:
         """Return the moment of the next timer on the monotonic scale, or None if none waits."""
         return self._timers[0].due if self._timers else None
 
-    def step(self) -> bool:
-        """Jump to the next timer and run it; tell whether there was one."""
-        due = self.next_due()
-        if due is None:
-            return False
-        self._elapsed = max(self._elapsed, due)
-        heapq.heappop(self._timers).callback()
-        return True
-
     def run_until(self, moment: float) -> None:
         """Run every timer due up to `moment` of the monotonic scale, in order, then stand at that moment."""
         for _ in range(MAX_CALLBACKS):
@@ -87,7 +78,8 @@ class SimClock:
             if due is None or due > moment:
                 self._elapsed = max(self._elapsed, moment)
                 return
-            self.step()
+            self._elapsed = max(self._elapsed, due)
+            heapq.heappop(self._timers).callback()
         raise RuntimeError(
             f"more than {MAX_CALLBACKS} callbacks before {moment}: a timer re-arms itself at once"
         )

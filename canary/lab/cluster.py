@@ -45,10 +45,6 @@ class Cluster:
         """Return the road of `user` to the API server, without a wire."""
         return InProcessTransport(self.server, user, follow=follow)
 
-    def step(self) -> None:
-        """Let the controllers do what is due now."""
-        self.controllers.step()
-
     def stop(self) -> None:
         """End every watch and stop every pod."""
         self.store.history.close()

@@ -43,7 +43,7 @@ class History:
         self._forgotten = 0
         self._limit = limit
         self._appended = threading.Condition(lock)
-        self._closed = False
+        self.closed = False
 
     @property
     def version(self) -> int:
@@ -81,13 +81,9 @@ class History:
         with self._appended:
             self._appended.notify_all()
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def close(self) -> None:
         """End every watch, now and from now on: the server shuts down."""
-        self._closed = True
+        self.closed = True
         self.wake()
 
 

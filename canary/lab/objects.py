@@ -39,11 +39,6 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def moment(text: str) -> datetime:
-    """Return the moment that the API spelled `text`, with or without a fraction."""
-    return datetime.fromisoformat(text)
-
-
 def name_of(obj: Object) -> str:
     return obj["metadata"]["name"]
 

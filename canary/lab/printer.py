@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from canary.lab.objects import Object, is_deleting, is_true, moment
+from canary.lab.objects import Object, is_deleting, is_true
 
 _STEP = re.compile(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]|\[\?\(@\.(\w+)==[\"']([^\"']+)[\"']\)\]")
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
@@ -97,7 +97,7 @@ def _follow(value: Any, step: re.Match[str]) -> Any:
 
 def age(text: str, now: datetime) -> str:
     """Return how long ago `text` was, as kubectl says it: `45s`, `3m12s`, `5h`, `12d`."""
-    seconds = int((now - moment(text)).total_seconds())
+    seconds = int((now - datetime.fromisoformat(text)).total_seconds())
     if seconds < 2 * _MINUTE:
         return f"{max(seconds, 0)}s"
     if seconds < 10 * _MINUTE:

@@ -125,7 +125,7 @@ class Scenario:
             now = self.clock.monotonic()
             if now >= end:
                 return False
-            self.cluster.step()
+            self.cluster.controllers.step()
             self.controller.step()
             self.clock.run_until(min(end, self._next(now)))
         return True
