@@ -1,10 +1,11 @@
-"""What clusters and people do to controllers under way: the process is killed, the API server stands still, an abort.
+"""What clusters, pipelines and people do to a run under way: kills, a frozen API server, crash loops, an abort.
 
 Each story ends with all traffic on the old version, and nothing of the user's is written.
 """
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 from cluster_bed import Bed
@@ -24,6 +25,7 @@ POLICY = {
     "analysis": ANALYSIS,
 }
 FROZEN_SECONDS = 20.0
+APPLIES, APPLY_SECONDS = 5, 3.0
 
 
 def play(bed: Bed, name: str, trouble: Callable[[Shop], None]) -> tuple[Shop, Message]:
@@ -108,5 +110,43 @@ def test_a_developer_sees_a_run_and_takes_it_back_with_the_command_line(bed: Bed
     assert told.returncode == 0, told.stderr
     assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
     assert [each["status"]["outcome"] for each in requests] == ["Done"]
+    assert (lost(sales), sales["total"]["broken"]) == (0, 0)
+    assert spec_is_the_teams(shop)
+
+
+def test_a_version_that_crashes_again_and_again_never_has_a_customer(bed: Bed) -> None:
+    with shop_open(bed, "crashing", RATE) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY, prepareWithin="20s")
+        shop.push({"SHOP_BUG": "crash-loop"})
+        run = shop.reach(Phase.ROLLED_BACK)
+        sales = shop.close_shop()
+        shop.stop_controller()
+    assert "it never had traffic" in run["status"]["message"]
+    assert {ppm for _, ppm in shop.chronicle.weights()} == {0}
+    assert set(sales["by_version"]) == {manifests.OLD}
+    assert (lost(sales), sales["total"]["broken"]) == (0, 0)
+    assert spec_is_the_teams(shop)
+
+
+def test_a_pipeline_that_applies_the_route_again_and_again_sends_everybody_to_the_old_version(
+    bed: Bed,
+) -> None:
+    """The controller does not fight for traffic: it says who reset the route, waits, and asks for a decision."""
+    with shop_open(bed, "fought", RATE) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY)
+        shop.push()
+        shop.reach_slice()
+        for _ in range(APPLIES):
+            shop.apply(*shop.around())
+            time.sleep(APPLY_SECONDS)
+        run = shop.reach(Phase.PAUSED)
+        sales = shop.close_shop()
+        shop.stop_controller()
+    assert run["status"]["reason"] == "RouteLost"
+    assert "kubectl-client-side-apply reset the route" in run["status"]["message"]
+    assert [ppm for _, ppm in shop.chronicle.weights()] == [0, 50_000, 0]
+    assert "DECISION NEEDED" in shop.page_openings()
     assert (lost(sales), sales["total"]["broken"]) == (0, 0)
     assert spec_is_the_teams(shop)
