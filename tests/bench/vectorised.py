@@ -65,7 +65,9 @@ class Mixes:
         mass = self.pending + self.rem * dt / (self.t + dt + startmix.HORIZON_SECONDS)
         begun = self.r + mass[:, None] * self._prior
         gain = np.minimum(self.increments(trials, phi), self.grid.cap)
-        self.r = np.where(fed[:, None], np.clip(begun * np.exp(gain), LEAST, MOST), self.r)
+        with np.errstate(over="ignore"):
+            after = np.clip(begun * np.exp(gain), LEAST, MOST)
+        self.r = np.where(fed[:, None], after, self.r)
         rest = self.rem * (self.t + startmix.HORIZON_SECONDS) / (self.t + dt + startmix.HORIZON_SECONDS)
         self.rem = np.where(fed, rest, self.rem)
         self.pending = np.where(fed, 0.0, self.pending)
