@@ -71,7 +71,9 @@ def test_a_rise_beyond_ten_times_is_told_in_times_with_its_whole_interval(ends, 
     assert (change.text, change.low, change.high) == written
 
 
-@pytest.mark.parametrize(("ratio", "text"), [(-1.0, "-100 %"), (8.9, "+890 %"), (170.39, "171x"), (None, "? %")])
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(-1.0, "-100 %"), (8.9, "+890 %"), (170.39, "171x"), (None, "? %")]
+)
 def test_a_column_tells_a_change_briefly(ratio, text):
     assert wording.brief_change(ratio) == text
 
