@@ -65,9 +65,8 @@ def change_was_rejected(situation: Situation) -> Ending | None:
 def policy_let_go(situation: Situation) -> Ending | None:
     if not situation.evidence.detaching or situation.phase not in BEFORE_COMMIT:
         return None
-    return Ending(
-        Phase.ABORTED, Because(Reason.DETACHED, "its policy no longer enforces; everything is given back")
-    )
+    text = "its policy no longer enforces: all traffic goes back; the change stays held by spec.paused"
+    return Ending(Phase.ABORTED, Because(Reason.DETACHED, text))
 
 
 def policy_was_changed(situation: Situation) -> Ending | None:

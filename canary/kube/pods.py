@@ -106,8 +106,13 @@ def _ref(pod: Mapping[str, Any], ip: str, port: str) -> PodRef:
 
 
 def _container(pod: Mapping[str, Any], port: str) -> tuple[str, int]:
-    """Return the container that has the port, and its number. Raise LookupError where none declares it."""
+    """Return the container that has the port, and its number; where none is asked for, the first one and 0.
+
+    Raise LookupError where none declares it.
+    """
     containers = pod["spec"]["containers"]
+    if not port:
+        return containers[0]["name"], 0
     for container in containers:
         for declared in container.get("ports") or []:
             if port in (declared.get("name"), str(declared["containerPort"])):

@@ -126,7 +126,7 @@ def serving_pods(hands: Hands, policy: CanaryPolicySpec, place: tuple[str, str, 
         service=service,
         side=side_name(policy.target.name),
         side_service=side_name(service),
-        port=policy.source.scrape.port if policy.source.scrape else "metrics",
+        port=policy.source.scrape.port if policy.source.scrape else "",
     )
     return list_pods(hands.client, arms)
 

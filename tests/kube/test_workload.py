@@ -405,6 +405,16 @@ def test_a_pod_without_the_metrics_port_makes_the_look_missing_and_a_number_need
     assert {pod.port for pod in found.stable} == {7070}
 
 
+def test_pods_that_nobody_scrapes_need_no_port(world: World):
+    """A Prometheus reads them: the policy names no port, and the pods need none."""
+    selector = text_of(world.deployment()["spec"]["selector"])
+    found = list_pods(
+        world.client, Arms("shop", selector, "checkout", "checkout-canary", "checkout-canary", "")
+    )
+    assert isinstance(found, Pods)
+    assert {pod.port for pod in found.stable} == {0}
+
+
 def test_a_version_is_called_by_its_label_or_its_image_s_tag(world: World):
     template = world.deployment()["spec"]["template"]
     assert revision_of(template).version == "1"
