@@ -1,9 +1,17 @@
-"""What all tests share: the rule that a missing program is a skip with a reason, and in CI a failure."""
+"""What all tests share: a missing program is a skip with a reason, and in CI a failure; Ctrl-C reaches our children.
+
+A shell starts what it puts in the background with SIGINT ignored, and a program hands that on to all that it starts.
+Then no test could interrupt anything.
+"""
 
 import os
 import shutil
+import signal
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def require_program(name: str) -> str:

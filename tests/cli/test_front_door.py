@@ -182,10 +182,12 @@ class Screen:
         return words in self.text
 
     def end(self) -> int:
-        """Read to the end and return the exit code."""
+        """Read to the end and return the exit code; a process that does not end is killed."""
         deadline = time.monotonic() + LIMIT_SECONDS
         while self._read() and time.monotonic() < deadline:
             continue
+        if time.monotonic() >= deadline:
+            os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._fd)
         return os.waitstatus_to_exitcode(status)
