@@ -32,12 +32,11 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Goal:
-    """Something that was set out to be reached; `known`: the page says that it is not, and why."""
+    """Something that was set out to be reached, and what came out."""
 
     text: str
     figure: str
     reached: bool
-    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ def goals(figures: Figures, faults: Sequence[Fault], cells: Sequence[Cell]) -> l
     ):  # fmt: skip
         got = mean(figures, fault, rule, cells)
         text = f"loss of {fault.name}, {rule}: at most {aim} times the bound"
-        out.append(
-            Goal(text, f"{got.value:.2f} ({got.cells} cells)", 0 < round(got.value, 1) <= aim, rule == OURS)
-        )
+        out.append(Goal(text, f"{got.value:.2f} ({got.cells} cells)", 0 < round(got.value, 1) <= aim))
     worst = max(_false_shares(figures), key=lambda pair: pair[1])
     out.append(Goal("false rollbacks in every healthy world, at most 0.1 %", f"{100 * worst[1]:.3g} % in {worst[0]}",
                     worst[1] <= LIMIT))  # fmt: skip
@@ -81,7 +78,7 @@ def goals(figures: Figures, faults: Sequence[Fault], cells: Sequence[Cell]) -> l
     for rate, aim in ((100.0, 10.0), (10.0, 60.0)):
         middle = median(ramp.seconds or 1e9 for ramp in ramps[rate]) / 60.0
         text = f"healthy ramp to 25 % at {rate:g}/s in {aim:g} min, median"
-        out.append(Goal(text, _minutes(middle), middle <= aim, True))
+        out.append(Goal(text, _minutes(middle), middle <= aim))
     seconds = figures["done"]["errors", 0.01].seconds[OURS]
     out.append(Goal("1 % more errors rolled back in 30 s (median)", f"{seconds:.0f} s", 0 < seconds <= 30.0))
     for look, aim in ((5.0, 20.0), (1.0, 6.0)):
