@@ -21,7 +21,7 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 	@canary demo $(ARGS)
 
 test: .venv/test.stamp ## every test that needs Python alone
-	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile $(ARGS)
+	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: .venv/dev.stamp ## the main job on a real control plane, which Go builds once in ten minutes; Linux, minutes
 	@python tests/cluster/programs.py

@@ -13,6 +13,13 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG = ("tests/real/", "tests/core/test_machine_exhaustive.py", "tests/simulation/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take a minute each, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 def require_program(name: str) -> str:
     """Return the path of `name`; skip the test where it is not installed, fail it in CI."""
