@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from canary.api.reasons import Phase, Reason
+from canary.api.reasons import Phase, Reason, Verdict
 from canary.api.run import CanaryRunStatus
 from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
+from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
 from canary.errors import CanaryError, ConflictError
 from canary.kube.client import Intent
@@ -160,7 +161,9 @@ class RunTicker:
         if not status.phase.may_expose and status.phase is not Phase.PREPARING:
             return wake
         pace = wake if wake < machine.CALM_SECONDS else interval_seconds(after)
-        return pace if analysed is None else min(pace, analysed.look_again)
+        if analysed is None:
+            return pace
+        return min(pace, analysed.look_again, machine.CALM_SECONDS if _held(analysed) else pace)
 
     def _answer(self, run: Run, decision: Decision) -> None:
         for reply in decision.answers:
@@ -188,6 +191,11 @@ def _finished(run: Run, decision: Decision, now: datetime) -> Any:
     status = change(decision.status, conditions=conditions.of_run(decision.status, run.generation, now))
     shown = explain.shown(stored_form(replace(run, status=status)), now)
     return change(status, shown=status.shown.model_copy(update=shown))
+
+
+def _held(analysed: Analysed) -> bool:
+    """Tell whether this look holds the run: blindness and silence have limits in seconds, whatever the pace is."""
+    return isinstance(analysed.finding, Missing) or analysed.finding.verdict is Verdict.HOLD
 
 
 _TIMES: dict[str, Any] = dict.fromkeys(("checked_at", "conditions", "analysis", "shown", "message"))

@@ -402,6 +402,17 @@ def test_a_blind_controller_takes_the_traffic_away():
     street.until(Phase.PROMOTED)
 
 
+def test_blindness_is_measured_by_its_limit_and_not_by_the_pace_of_the_policy():
+    """Eight seconds without an answer are less than the limit, sixteen would be far more: looks come in between."""
+    street = Street(policy={"source": {"scrape": {"port": "http", "path": "/metrics", "every": "8s"}}})
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 300), street.told()
+    street.run_for(40)
+    street.shop.show_through(lambda _: NO_ANSWER)
+    assert street.run_until(lambda: street.run.status.analysis.blind_since is not None, 9), street.told()
+    assert street.run_until(lambda: street.route_ppm() == 0, 5), street.told()
+
+
 def test_a_resumed_run_is_blind_only_for_the_time_in_which_it_is_exposed():
     street = Street()
     street.push()
