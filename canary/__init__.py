@@ -15,7 +15,7 @@ Reading order, for a newcomer:
 3. `core/detect/family.py`: when the evidence says that orders are being lost;
 4. `operator/tick.py`: the loop body, in nine steps;
 5. `traffic/httproute.py`: how a slice of traffic is given and taken back;
-6. `lab/demo.py`: all of it together, on one machine.
+6. `lab/demo/play.py`: all of it together, on one machine.
 """
 
 __version__ = "0.1.0"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from canary.api.reasons import Phase
 from canary.kube.resources import DEPLOYMENTS, PODS
-from canary.lab.admission import User
-from canary.lab.apiserver import ApiServer
-from canary.lab.scenario import Scenario, Setting
-from canary.lab.serving import HttpServer
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.protocol import ApiServer
+from canary.lab.apiserver.serving import HttpServer
+from canary.lab.rehearsal.scenario import Scenario, Setting
 
 TOKEN = "me"
 LIMIT_SECONDS = 900.0

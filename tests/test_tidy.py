@@ -53,7 +53,7 @@ IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
 THE_ONE_NET = "canary.operator.controller"
 # The product does without these: they are there for people who write a router, a source or a sink of their own.
-PUBLISHED = re.compile(r"canary\.lab\.\w*contracts?")
+PUBLISHED = re.compile(r"canary\.lab\.contracts\.\w+")
 
 DISTRIBUTION = {
     "yaml": "pyyaml",

@@ -20,10 +20,10 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if verb == "demo":
-        from canary.lab import demo
+        from canary.lab.demo import play
 
-        return Exit(demo.main(demo_options(given)))
-    from canary.lab import rehearse
+        return Exit(play.main(demo_options(given)))
+    from canary.lab.rehearsal import rehearse
 
     return Exit(rehearse.main(rehearse_options(given)))
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from canary.clock import Clock, WallClock
-from canary.lab.admission import User, guard_rules
-from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.apiserver.admission import User, guard_rules
+from canary.lab.apiserver.objects import Object
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock, Timers
-from canary.lab.controllers import Controllers
-from canary.lab.objects import Object
-from canary.lab.pods import Kubelet, TimedKubelet
-from canary.lab.store import Store
+from canary.lab.controllers.loop import Controllers
+from canary.lab.controllers.pods import Kubelet, TimedKubelet
 
 KubeletMaker = Callable[[Store, Timers], Kubelet]
 STOP_SECONDS = 5.0

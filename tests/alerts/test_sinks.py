@@ -27,8 +27,8 @@ from canary.api.run import Notice
 from canary.clock import WallClock
 from canary.errors import RefusedError, UnavailableError
 from canary.lab.clock import SimClock
-from canary.lab.receiver import Answer, Received, Receiver
-from canary.lab.sink_contract import PAGE, SINK_CHECKS, Bench, Check
+from canary.lab.contracts.receiver import Answer, Received, Receiver
+from canary.lab.contracts.sink import PAGE, SINK_CHECKS, Bench, Check
 
 NOW = datetime(2026, 3, 5, 3, 13, tzinfo=UTC)
 PROMOTED = replace(PAGE, opening=Opening.NONE, reason="Promoted")

@@ -20,9 +20,9 @@ from canary.api.structural import SchemaError, structural
 from canary.api.types import Model
 from canary.cli.main import main
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, SAFETYPOLICIES
-from canary.lab.api_error import ApiError
+from canary.lab.apiserver.api_error import ApiError
+from canary.lab.apiserver.store import STATUS, Store
 from canary.lab.clock import SimClock
-from canary.lab.store import STATUS, Store
 
 FORBIDDEN = {
     "$ref",
@@ -130,7 +130,7 @@ def test_every_node_is_structural_bounded_and_described(manifest: dict[str, Any]
 
 @pytest.mark.parametrize("manifest", crds(), ids=lambda manifest: manifest["spec"]["names"]["kind"])
 def test_every_default_passes_its_own_schema_and_statuses_have_none(manifest: dict[str, Any]) -> None:
-    from canary.lab.schema import problems
+    from canary.lab.apiserver.schema import problems
 
     for path, node in nodes(root_of(manifest)):
         if "default" in node:

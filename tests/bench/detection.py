@@ -18,7 +18,7 @@ import report
 from sites import SITE_WORLDS, SiteWorld
 from streams import Cell, Fault
 
-from canary.lab.worlds import WORLDS
+from canary.lab.shop.worlds import WORLDS
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES, SHARES = (1.0, 10.0, 100.0, 1000.0), (0.005, 0.01, 0.05, 0.10)

@@ -18,7 +18,7 @@ from canary.core.detect import pace
 from canary.core.detect.family import Settings, dump, judge, start, update
 from canary.core.detect.monitors import MonitorName
 from canary.core.detect.verdict import HOLD_LOG
-from canary.lab.worlds import WORLDS
+from canary.lab.shop.worlds import WORLDS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "detect"))
 import simulated_shop as shop

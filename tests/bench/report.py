@@ -14,7 +14,7 @@ from measure import EARLY, OURS, Healthy, Result
 from sites import SITE_WORLDS
 from streams import Cell, Fault
 
-from canary.lab.worlds import WORLDS
+from canary.lab.shop.worlds import WORLDS
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

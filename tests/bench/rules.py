@@ -16,7 +16,7 @@ from vectorised import Mixes, Trials
 from canary.core.detect import noise
 from canary.core.detect.monitors import Settings
 from canary.core.detect.startmix import Direction, Grid
-from canary.lab.worlds import World
+from canary.lab.shop.worlds import World
 
 FALSE_ROLLBACK = 0.001
 LOOKS = 720

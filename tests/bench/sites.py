@@ -11,7 +11,7 @@ import numpy as np
 from streams import HEALTHY, Arm, Cell, Floats, Look, Streams
 
 from canary.core.detect.forecast import MINUTES, SiteForecast, forecast
-from canary.lab.worlds import World
+from canary.lab.shop.worlds import World
 
 DAYS = 14
 DAY_SD, SLOW_SD, SLOW_MEMORY, FAST_SD, FAST_MEMORY = 0.10, 0.08, 1800.0, 0.05, 60.0

@@ -1,6 +1,6 @@
 """Many shops at once: what a canary and its baseline count, look after look, in worlds that mislead a judge.
 
-A `Cell` is a shop (orders a second, the canary's share), a `World` of `canary.lab.worlds` how healthy traffic behaves
+A `Cell` is a shop (orders a second, the canary's share), a `World` (`lab/shop/worlds.py`) how healthy traffic behaves
 and is counted (its rate and conversion apart), a `Fault` what the new version does wrong. `Streams` draws one look of
 all runs at a time; the looks of one run need not be as long as those of another. Orders are Poisson around a daily wave
 with slow noise that both arms share.
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canary.core.detect.noise import Block, dispersion
-from canary.lab.demand import CURVE_PHASE, CURVE_SWING, DAY_SECONDS
-from canary.lab.worlds import World
+from canary.lab.shop.demand import CURVE_PHASE, CURVE_SWING, DAY_SECONDS
+from canary.lab.shop.worlds import World
 
 Floats = NDArray[np.float64]
 CONVERSION = 0.02  # orders per request

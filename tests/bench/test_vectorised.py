@@ -10,7 +10,7 @@ from vectorised import Family
 from canary.core.detect import pace
 from canary.core.detect.counters import Counts, Sample, SiteCounts
 from canary.core.detect.family import Settings, State, judge, start, update
-from canary.lab.worlds import WORLDS
+from canary.lab.shop.worlds import WORLDS
 
 RUNS, LOOKS = 4, 120
 FAULT = Fault("half of the orders, some errors, from 5 min on", 300.0, ratio=0.5, errors=0.01)

@@ -29,9 +29,9 @@ from canary.kube.resources import (
     NAMESPACES,
     SERVICES,
 )
-from canary.lab.admission import CONTROLLER, User
+from canary.lab.apiserver.admission import CONTROLLER, User
+from canary.lab.apiserver.serving import HttpServer
 from canary.lab.cluster import RealTimeCluster
-from canary.lab.serving import HttpServer
 
 PEOPLE = {
     "dana": User("dana", ("devs",)),

@@ -17,7 +17,7 @@ from canary.cli.kubeconfig import Access, Connection, Identity, Trust, read_conn
 from canary.cli.transport import LightTransport, connect
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.transport import JSON
-from canary.lab.api_contract import API_CHECKS, Api, Check
+from canary.lab.contracts.api import API_CHECKS, Api, Check
 
 pytest_plugins = ["cli_fixtures"]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

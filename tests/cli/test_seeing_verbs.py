@@ -239,8 +239,8 @@ def test_explain_refuses_a_monitor_that_the_run_does_not_have(cli: Bed):
 
 
 def test_without_the_crds_the_error_says_how_to_get_them(tmp_path, cli: Bed):
+    from canary.lab.apiserver.serving import HttpServer
     from canary.lab.cluster import RealTimeCluster
-    from canary.lab.serving import HttpServer
 
     bare = RealTimeCluster()
     server = HttpServer(bare.server, {"dana": cli.people["dana"]})

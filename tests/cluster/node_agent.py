@@ -21,7 +21,7 @@ from pod_process import Message, PodProcess
 from canary.errors import CanaryError
 from canary.kube.resources import PODS, Resource
 from canary.kube.transport import JSON, MERGE_PATCH, Json, Transport
-from canary.lab.faults import fault_of
+from canary.lab.shop.faults import fault_of
 
 NODE, NODE_ADDRESS = "node-1", "10.77.0.3"
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)

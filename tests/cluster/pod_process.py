@@ -22,7 +22,7 @@ class PodProcess:
 
     def __init__(self, command: Message, told: Callable[[Message], None]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "canary.lab.shop"],
+            [sys.executable, "-m", "canary.lab.shop.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for whoever started the bed

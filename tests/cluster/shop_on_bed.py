@@ -33,8 +33,8 @@ from canary.kube.resources import (
     Resource,
 )
 from canary.lab import manifests
-from canary.lab.child import Child, Message
-from canary.lab.receiver import Receiver
+from canary.lab.contracts.receiver import Receiver
+from canary.lab.shop.child import Child, Message
 
 Object = dict[str, Any]
 POD_PORT, METRICS_PORT = 18080, 18081
@@ -125,7 +125,7 @@ class Shop:
         ending.callback(self.pages.close)
         self._sales: list[Message] = []
         self._finished = threading.Event()
-        self._customers = Child("canary.lab.load", self._hear)
+        self._customers = Child("canary.lab.shop.customers", self._hear)
         ending.callback(self._customers.close)
         ending.callback(self.stop_controller)
         self._controller: subprocess.Popen[bytes] | None = None

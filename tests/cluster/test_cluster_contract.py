@@ -11,8 +11,8 @@ import pytest
 from cluster_bed import Bed
 
 from canary.kube.resources import HTTPROUTES, LEASES
-from canary.lab.api_contract import API_CHECKS, Api, Check, wanted
-from canary.lab.workload_contract import WORKLOAD_CHECKS
+from canary.lab.contracts.api import API_CHECKS, Api, Check, wanted
+from canary.lab.contracts.workload import WORKLOAD_CHECKS
 
 pytest_plugins = ["cluster_fixtures"]
 TOO_MUCH = {

@@ -18,7 +18,7 @@ from canary.api.marks import side_name
 from canary.api.reasons import Phase
 from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, PDBS, SERVICES
 from canary.lab import manifests
-from canary.lab.child import Message
+from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
 Object = dict[str, Any]

@@ -17,7 +17,7 @@ from canary.api.reasons import Phase
 from canary.kube.client import Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS
 from canary.lab import manifests
-from canary.lab.child import Message
+from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
 RATE = 40.0  # orders a second

@@ -13,7 +13,7 @@ from canary.core.evidence import Missing
 from canary.kube.adoption import Facts, Wish, gather, refusals
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, NAMESPACES, PDBS, SERVICES, Resource
-from canary.lab.admission import User
+from canary.lab.apiserver.admission import User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import simulated_cluster
 

@@ -18,10 +18,10 @@ from canary.kube.resources import (
     NAMESPACES,
     Selection,
 )
-from canary.lab.admission import User, guard_rules
-from canary.lab.apiserver import ApiServer, InProcessTransport
-from canary.lab.serving import HttpServer
-from canary.lab.store import Store
+from canary.lab.apiserver.admission import User, guard_rules
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.serving import HttpServer
+from canary.lab.apiserver.store import Store
 
 ALICE = User("alice", ("devs",))
 CART = CONFIGMAPS.at("shop", "cart")

@@ -9,10 +9,10 @@ from canary.api.reasons import Reason
 from canary.kube.client import Client, Intent
 from canary.kube.events import Happening, Subject, event_name, tell
 from canary.kube.resources import EVENTS, NAMESPACES
-from canary.lab.admission import User
-from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
-from canary.lab.store import Store
 
 RUN = Subject("CanaryRun", "shop", "checkout-r1", "uid-1")
 MOMENT = datetime(2026, 3, 5, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -15,11 +15,11 @@ from canary.kube.client import Client, Intent
 from canary.kube.http_transport import Limits, from_kubeconfig
 from canary.kube.lease import ELECTION_LEASE, HEARTBEAT_LEASE, Elector, Heartbeat, Term, new_identity
 from canary.kube.resources import CONFIGMAPS, LEASES
-from canary.lab.admission import User
-from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.serving import HttpServer
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
-from canary.lab.serving import HttpServer
-from canary.lab.store import Store
 
 TERM = Term()
 REF = LEASES.at("default", ELECTION_LEASE)

@@ -18,11 +18,11 @@ from canary.kube.client import Client, Intent
 from canary.kube.http_transport import Limits, from_kubeconfig
 from canary.kube.resources import CANARYPOLICIES, CRDS, Key, Resource, Selection
 from canary.kube.watch import Options, Pace, Reflector
-from canary.lab.admission import User
-from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.serving import HttpServer
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
-from canary.lab.serving import HttpServer
-from canary.lab.store import Store
 
 PACE = Pace(watch_seconds=5, healthy_seconds=0.5, first_wait_seconds=0.05, longest_wait_seconds=3.0)
 TENTH = 0.1  # of a second of the product

@@ -39,7 +39,7 @@ from canary.kube.workload import (
     scale_side,
     unpause,
 )
-from canary.lab.admission import CONTROLLER, User
+from canary.lab.apiserver.admission import CONTROLLER, User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import Cluster, simulated_cluster
 

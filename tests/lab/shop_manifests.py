@@ -3,7 +3,7 @@
 from typing import Any
 
 from canary.api.marks import ROLE_CANARY, Mark
-from canary.lab.store import Store
+from canary.lab.apiserver.store import Store
 
 NAMESPACE = "shop"
 

@@ -10,8 +10,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from shop_manifests import NAMESPACE, route, service
 
-from canary.lab.child import Child, Message
-from canary.lab.kubelet import free_port
+from canary.lab.shop.child import Child, Message
+from canary.lab.shop.kubelet import free_port
 
 WAIT_SECONDS = 20.0
 
@@ -46,7 +46,8 @@ class Street:
         self.box = Mailbox()
         self.port = free_port(int(time.time() * 1000))
         self.children = {
-            name: Child(f"canary.lab.{name}", self.box.told) for name in ("shop", "gateway", "load")
+            name: Child(f"canary.lab.shop.{name}", self.box.told)
+            for name in ("server", "gateway", "customers")
         }
         self.children["gateway"].send({"do": "run", "seed": 1})
         self.gateway = self.box.wait("listening")
@@ -62,7 +63,7 @@ class Street:
 
     def start_pod(self, uid: str, version: str, **other: object) -> None:
         command = {"do": "start", "uid": uid, "version": version, "ip": "", "ports": [self.port], "seed": 1}
-        self.children["shop"].send({**command, "fault": "none", "drop": None, "after": 0.0, **other})
+        self.children["server"].send({**command, "fault": "none", "drop": None, "after": 0.0, **other})
 
     def route(self, canary_ppm: int, stable: Sequence[str], canary: Sequence[str]) -> None:
         slices = [slice_of("checkout", stable, self.port), slice_of("checkout-canary", canary, self.port)]
@@ -78,17 +79,17 @@ class Street:
 
     def start_shopping(self, rate: float) -> None:
         run = {"do": "run", "host": "127.0.0.1", "port": self.gateway["port"], "rate": rate, "steady": True}
-        self.children["load"].send({**run, "conversion": 0.25, "seed": 1})
+        self.children["customers"].send({**run, "conversion": 0.25, "seed": 1})
 
     def finish(self) -> Message:
         """Let nobody else in; return what everybody met."""
         before = sum(event["event"] == "finished" for event in self.box.events)
-        self.children["load"].send({"do": "finish"})
+        self.children["customers"].send({"do": "finish"})
         return self.box.wait("finished", before + 1)
 
     def truth(self) -> dict[str, dict[str, Any]]:
         before = sum(event["event"] == "truth" for event in self.box.events)
-        self.children["shop"].send({"do": "truth"})
+        self.children["server"].send({"do": "truth"})
         return {pod["uid"]: pod for pod in self.box.wait("truth", before + 1)["pods"]}
 
     def get(self, path: str = "/checkout", port: int = 0, host: str = "127.0.0.1") -> tuple[int, bytes]:

@@ -15,7 +15,7 @@ from canary.kube.resources import (
     Resource,
 )
 from canary.kube.transport import JSON, JSON_PATCH, MERGE_PATCH, Response
-from canary.lab.admission import CONTROLLER, User
+from canary.lab.apiserver.admission import CONTROLLER, User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import Cluster
 

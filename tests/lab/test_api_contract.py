@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from canary.kube.http_transport import from_kubeconfig
-from canary.lab.admission import User
-from canary.lab.api_contract import API_CHECKS, Api, Check
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.serving import HttpServer
 from canary.lab.cluster import RealTimeCluster
-from canary.lab.serving import HttpServer
-from canary.lab.workload_contract import WORKLOAD_CHECKS
+from canary.lab.contracts.api import API_CHECKS, Api, Check
+from canary.lab.contracts.workload import WORKLOAD_CHECKS
 
 ALICE = User("alice", ("devs",))
 

@@ -15,13 +15,13 @@ import yaml
 
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CONFIGMAPS, DEPLOYMENTS, LEASES
-from canary.lab.admission import AdmissionRequest, User
-from canary.lab.api_error import ApiError
-from canary.lab.apiserver import ApiServer, InProcessTransport, Request
+from canary.lab.apiserver.admission import AdmissionRequest, User
+from canary.lab.apiserver.api_error import ApiError
+from canary.lab.apiserver.objects import Object, clone
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport, Request
+from canary.lab.apiserver.serving import MAX_BODY, HttpServer
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
-from canary.lab.objects import Object, clone
-from canary.lab.serving import MAX_BODY, HttpServer
-from canary.lab.store import Store
 
 ALICE = User("alice")
 MAPS = "/api/v1/namespaces/default/configmaps"

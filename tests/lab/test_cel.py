@@ -3,8 +3,8 @@
 import pytest
 
 from canary.api.crd import crds
-from canary.lab.cel import CelError, compile_rule
-from canary.lab.schema import refuse_unknown_rules
+from canary.lab.apiserver.cel import CelError, compile_rule
+from canary.lab.apiserver.schema import refuse_unknown_rules
 
 SELF = {
     "steps": [{"weight": 1}, {"weight": 5}],

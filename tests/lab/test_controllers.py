@@ -5,13 +5,22 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from canary.lab.apiserver.history import Event, EventType
+from canary.lab.apiserver.objects import (
+    Object,
+    condition,
+    is_deleting,
+    is_true,
+    labels_of,
+    name_of,
+    owners_of,
+    uid_of,
+)
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock, Timers
 from canary.lab.cluster import Cluster, RealTimeCluster
-from canary.lab.history import Event, EventType
-from canary.lab.objects import Object, condition, is_deleting, is_true, labels_of, name_of, owners_of, uid_of
-from canary.lab.pods import PodState, TimedKubelet, report
-from canary.lab.rollout import HASH_LABEL, REVISION
-from canary.lab.store import Store
+from canary.lab.controllers.deployments import HASH_LABEL, REVISION
+from canary.lab.controllers.pods import PodState, TimedKubelet, report
 
 READY_SECONDS = 2.0
 WEB = ("default", "web")

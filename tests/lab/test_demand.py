@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from canary.lab.demand import Wander, clustered, daily_curve, poisson
+from canary.lab.shop.demand import Wander, clustered, daily_curve, poisson
 
 SEED = 20260305
 

@@ -3,7 +3,7 @@
 import pytest
 
 from canary.errors import RefusedError
-from canary.lab.faults import HEALTHY, LEAK_SECONDS, Fault, FaultKind, fault_of, order
+from canary.lab.shop.faults import HEALTHY, LEAK_SECONDS, Fault, FaultKind, fault_of, order
 
 
 def pod(**environment: str) -> dict[str, object]:

@@ -10,11 +10,11 @@ import pytest
 from shop_manifests import NAMESPACE, open_shop, route, service, set_weight
 from shop_street import Mailbox, Street, slice_of, street
 
-from canary.lab.child import Child
 from canary.lab.cluster import RealTimeCluster
-from canary.lab.kubelet import ShopKubelet, free_port
-from canary.lab.route_controller import RouteController
-from canary.lab.routing import Table, build, wanted_status
+from canary.lab.controllers.routes import RouteController
+from canary.lab.controllers.routing import Table, build, wanted_status
+from canary.lab.shop.child import Child
+from canary.lab.shop.kubelet import ShopKubelet, free_port
 
 NOW = "2026-03-05T09:00:00Z"
 LATER = "2026-03-05T09:01:00Z"
@@ -176,7 +176,7 @@ def test_a_pod_that_dies_in_the_middle_of_a_request_is_a_bad_gateway(shop: Stree
     until(lambda: shop.get("/healthz")[0] == 200)
     shop.start_shopping(rate=200)
     until(lambda: shop.truth()["stable-1"]["requests"] > 10)
-    shop.children["shop"].send({"do": "stop", "uid": "stable-1", "grace": 0.0})
+    shop.children["server"].send({"do": "stop", "uid": "stable-1", "grace": 0.0})
     shop.box.wait("stopped")
     total = shop.finish()["total"]
     assert total["failed"] > 0
@@ -192,7 +192,7 @@ class Town:
     def __init__(self, **bug: object) -> None:
         self.cluster = RealTimeCluster(ShopKubelet)
         self.box = Mailbox()
-        self.gateway = Child("canary.lab.gateway", self.box.told)
+        self.gateway = Child("canary.lab.shop.gateway", self.box.told)
         open_shop(self.cluster.store, 0, free_port(int(time.time() * 1000)), **bug)
         self.gateway.send({"do": "run", "seed": 1})
         self.ports = self.box.wait("listening")

@@ -13,9 +13,9 @@ from conftest import require_program
 
 from canary.api.crd import crds
 from canary.api.reasons import API_VERSION
-from canary.lab.admission import User
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.serving import HttpServer
 from canary.lab.cluster import RealTimeCluster
-from canary.lab.serving import HttpServer
 
 TOKENS = {
     "alice": User("alice", ("devs",)),

@@ -9,8 +9,9 @@ import yaml
 
 from canary.api.reasons import Phase
 from canary.errors import RefusedError
-from canary.lab import manifests, rehearse
-from canary.lab.rehearsal import Rehearsal, Rehearsed, share_limit
+from canary.lab import manifests
+from canary.lab.rehearsal import rehearse
+from canary.lab.rehearsal.figures import Rehearsal, Rehearsed, share_limit
 from canary.settings import Fault, RehearseOptions
 
 OWN = {

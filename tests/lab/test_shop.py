@@ -106,7 +106,7 @@ def test_a_crash_loop_ends_the_listener_and_says_so(shop: Street) -> None:
 def test_a_stopped_pod_serves_on_for_its_grace_and_is_not_ready(shop: Street) -> None:
     ip = shop.pod("stable-1", "v1")
     assert shop.get("/readyz", shop.port, ip)[0] == 200
-    shop.children["shop"].send({"do": "stop", "uid": "stable-1", "grace": 0.5})
+    shop.children["server"].send({"do": "stop", "uid": "stable-1", "grace": 0.5})
     deadline = time.monotonic() + 5
     while shop.get("/readyz", shop.port, ip)[0] == 200:
         assert time.monotonic() < deadline
@@ -118,7 +118,7 @@ def test_a_stopped_pod_serves_on_for_its_grace_and_is_not_ready(shop: Street) ->
 def test_a_taken_address_is_passed_over(shop: Street) -> None:
     first, second = shop.pod("a", "v1"), shop.pod("b", "v1")
     assert first != second
-    shop.children["shop"].send(
+    shop.children["server"].send(
         {"do": "start", "uid": "c", "version": "v1", "ip": first, "ports": [shop.port], "seed": 1}
         | {"fault": "none", "drop": None, "after": 0}
     )
@@ -135,8 +135,8 @@ def test_metrics_are_those_of_any_instrumented_shop(shop: Street) -> None:
 
 def test_no_child_outlives_a_parent_that_was_killed() -> None:
     program = (
-        "import sys, time; from canary.lab.child import Child\n"
-        "children = [Child(f'canary.lab.{name}', print) for name in ('shop', 'gateway', 'load')]\n"
+        "import sys, time; from canary.lab.shop.child import Child\n"
+        "children = [Child(f'canary.lab.shop.{name}', print) for name in ('server', 'gateway', 'customers')]\n"
         "print(*(child.pid for child in children), flush=True); time.sleep(60)"
     )
     root = str(Path(canary.__file__).parents[1])
@@ -176,7 +176,7 @@ def test_looks_through_restarts_count_no_order_twice_and_invent_none(shop: Stree
     for look in range(30):
         time.sleep(0.05)
         if look in (9, 18):
-            shop.children["shop"].send({"do": "stop", "uid": "canary-1", "grace": 0.0})
+            shop.children["server"].send({"do": "stop", "uid": "canary-1", "grace": 0.0})
             shop.start_pod("canary-1", "v2", ip=ip)
         result = source.read([target], specs, within_seconds=0.25)["canary-1"]
         folded = fold(state, [result] if isinstance(result, Reading) else [], {target.key: True})

@@ -7,11 +7,11 @@ from shop_manifests import NAMESPACE, open_shop, set_weight
 
 from canary.core.detect.counters import CountersState, Reading, fold
 from canary.core.evidence import Missing
+from canary.lab.apiserver.objects import name_of, uid_of
 from canary.lab.clock import SimClock
 from canary.lab.cluster import Cluster, simulated_cluster
-from canary.lab.objects import name_of, uid_of
-from canary.lab.sim_shop import SimShop
-from canary.lab.worlds import WORLDS, World
+from canary.lab.shop.simulated import SimShop
+from canary.lab.shop.worlds import WORLDS, World
 from canary.metrics.source import CounterSpec, PodTarget
 
 SPECS = {name: CounterSpec(name) for name in ("orders", "requests", "errors", "slow", "extra.late")}

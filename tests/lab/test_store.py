@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from canary.lab.api_error import ApiError, StatusReason
+from canary.lab.apiserver.api_error import ApiError, StatusReason
+from canary.lab.apiserver.history import EventType
+from canary.lab.apiserver.objects import Object, clone
+from canary.lab.apiserver.store import STATUS, Delete, Store
 from canary.lab.clock import SimClock
-from canary.lab.history import EventType
-from canary.lab.objects import Object, clone
-from canary.lab.store import STATUS, Delete, Store
 
 CRD = {
     "metadata": {"name": "shops.example.com"},

@@ -11,7 +11,7 @@ from prometheus_server import prometheus
 
 from canary.clock import WallClock
 from canary.core.evidence import Missing
-from canary.lab.source_contract import CASES, violations
+from canary.lab.contracts.source import CASES, violations
 from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import PodTarget, Source, Specs

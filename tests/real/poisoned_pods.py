@@ -31,16 +31,16 @@ from canary.kube.resources import (
     SERVICES,
 )
 from canary.lab import manifests
-from canary.lab.admission import CONTROLLER, User
+from canary.lab.apiserver.admission import CONTROLLER, User
+from canary.lab.apiserver.history import Event
+from canary.lab.apiserver.objects import Object, labels_of, namespace_of, uid_of
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import Timers
 from canary.lab.cluster import RealTimeCluster
-from canary.lab.history import Event
-from canary.lab.kubelet import free_port
-from canary.lab.objects import Object, labels_of, namespace_of, uid_of
-from canary.lab.pods import PodState, report
-from canary.lab.route_controller import RouteController
-from canary.lab.scenario import Alone
-from canary.lab.store import Store
+from canary.lab.controllers.pods import PodState, report
+from canary.lab.controllers.routes import RouteController
+from canary.lab.rehearsal.scenario import Alone
+from canary.lab.shop.kubelet import free_port
 from canary.metrics.scrape import ScrapeSource
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands

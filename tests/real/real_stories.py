@@ -27,10 +27,10 @@ from canary.api.reasons import Phase
 from canary.core.decision import Run
 from canary.kube.resources import CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, EVENTS, LEASES
 from canary.lab import manifests
-from canary.lab.history import Event
-from canary.lab.receiver import Received
-from canary.lab.shop import Truth
-from canary.lab.stage import SYSTEM, Stage, StageSetting
+from canary.lab.apiserver.history import Event
+from canary.lab.contracts.receiver import Received
+from canary.lab.demo.stage import SYSTEM, Stage, StageSetting
+from canary.lab.shop.server import Truth
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM_SECONDS = 30.0

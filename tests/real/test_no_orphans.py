@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAM = """
 import time
-from canary.lab.stage import Stage, StageSetting
+from canary.lab.demo.stage import Stage, StageSetting
 stage = Stage(StageSetting(orders_per_second=10.0))
 stage.start_controller()
 print(stage.controller_pid, flush=True)

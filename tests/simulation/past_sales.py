@@ -11,9 +11,9 @@ from dataclasses import replace
 from random import Random
 
 from canary.core.site import DAY_SECONDS, MINUTE_SECONDS, Span
-from canary.lab.demand import Wander, poisson
-from canary.lab.scenario import Setting
-from canary.lab.sim_shop import SimShop
+from canary.lab.rehearsal.scenario import Setting
+from canary.lab.shop.demand import Wander, poisson
+from canary.lab.shop.simulated import SimShop
 from canary.metrics.history import Shop
 
 DAY_SPREAD = 0.10

@@ -13,9 +13,9 @@ from canary.api.reasons import PPM, Phase, Reason, Verb
 from canary.core.decision import Limits, Run
 from canary.kube.transport import Transport
 from canary.lab import manifests
-from canary.lab.history import Event
-from canary.lab.scenario import Scenario, Setting
-from canary.lab.worlds import World
+from canary.lab.apiserver.history import Event
+from canary.lab.rehearsal.scenario import Scenario, Setting
+from canary.lab.shop.worlds import World
 
 SHORT = {
     "steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}],

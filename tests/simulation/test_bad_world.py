@@ -17,8 +17,8 @@ from canary.core.evidence import Missing
 from canary.kube.client import Intent
 from canary.kube.resources import CANARYPOLICIES
 from canary.lab import manifests
-from canary.lab.sim_shop import Lens
-from canary.lab.worlds import World
+from canary.lab.shop.simulated import Lens
+from canary.lab.shop.worlds import World
 
 ONE_LOOK_SECONDS = 3.0  # the pace of the short policy
 

@@ -23,8 +23,8 @@ from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, HTTPROUTES
 from canary.kube.transport import Response, Transport
 from canary.lab import manifests
-from canary.lab.admission import CONTROLLER, User
-from canary.lab.worlds import World
+from canary.lab.apiserver.admission import CONTROLLER, User
+from canary.lab.shop.worlds import World
 
 NO_ANSWER = Missing(MissingReason.UNAVAILABLE, "the pod does not answer")
 FAULTS = {

@@ -7,8 +7,8 @@ from past_sales import PastSales
 
 from canary.api.reasons import FINAL_PHASES, Phase, Verb
 from canary.core.decision import Limits, Run
-from canary.lab.scenario import Scenario, Setting
-from canary.lab.worlds import Surge, World
+from canary.lab.rehearsal.scenario import Scenario, Setting
+from canary.lab.shop.worlds import Surge, World
 
 LONG_AGO = -10 * 86_400.0
 FALL_AT = 70.0  # the first slice begins about 41 s after the start

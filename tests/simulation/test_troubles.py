@@ -18,7 +18,7 @@ from canary.kube.client import Intent
 from canary.kube.resources import HTTPROUTES
 from canary.kube.transport import Response, Transport
 from canary.lab import manifests
-from canary.lab.scenario import build_controller
+from canary.lab.rehearsal.scenario import build_controller
 from canary.operator.controller import Controller
 
 GIVEN = os.environ.get("CANARY_SIMULATIONS", "")

@@ -11,11 +11,11 @@ from canary.api.marks import Mark
 from canary.errors import UnavailableError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import HTTPROUTES, NAMESPACES
-from canary.lab.admission import User
-from canary.lab.apiserver import ApiServer, InProcessTransport
+from canary.lab.apiserver.admission import User
+from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
+from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
-from canary.lab.router_contract import Bed
-from canary.lab.store import Store
+from canary.lab.contracts.router import Bed
 from canary.traffic.brake import ATTEMPTS, Cut, Place, kill, places_on
 from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 from canary.traffic.route_hands import ClientHands

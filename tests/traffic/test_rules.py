@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from canary.api.marks import Mark
 from canary.api.reasons import PPM
-from canary.lab.patch import json_patch
+from canary.lab.apiserver.patch import json_patch
 from canary.traffic.brake import Cut, backends, exposes, operations_by_place, operations_by_route, places_in
 from canary.traffic.router import Target
 from canary.traffic.rules import (
