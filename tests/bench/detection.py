@@ -32,7 +32,14 @@ FAULTS = [
 ]
 MAIN, SLOW_SHOP, BIG_SHOP = Cell(100.0, 0.05), Cell(10.0, 0.05), Cell(1000.0, 0.10)
 EXTRA_ERRORS = (1.0, 0.2, 0.05, 0.02, 0.01)
-RAMPS = {1000.0: 0.04, 100.0: 1.0, 10.0: 0.08, 1.0: 0.04}  # orders a second -> share of the ramps
+RAMPS = {  # orders a second, first slice in ppm -> share of the ramps
+    (1000.0, 5_000): 0.04,
+    (100.0, 5_000): 1.0,
+    (100.0, 50_000): 0.2,
+    (10.0, 5_000): 0.08,
+    (10.0, 100_000): 0.08,
+    (1.0, 5_000): 0.04,
+}
 KEPT = (0.01, 0.10, 0.30)  # what a site that falls keeps of its orders
 
 
@@ -86,9 +93,11 @@ def figures(size: Size, seed: int, jobs: int) -> dict[str, Any]:
                     asked["site fault", rate, kept, look] = pool.submit(
                         measure.site, SiteWorld(), rate, kept, look, shape, seed
                     )
-        for rate, share in RAMPS.items():
+        for (rate, first), share in RAMPS.items():
             for number in range(max(2, round(size.ramps * share))):
-                asked["ramp", rate, number] = pool.submit(measure.ramp, rate, 3.0, seed + number)
+                asked["ramp", rate, first, number] = pool.submit(
+                    measure.ramp, rate, first, 3.0, seed + number
+                )
         done = {key: _told(key, future) for key, future in asked.items()}
     return {"size": size, "seed": seed, "done": done, "cost": measure.cost()}
 

@@ -27,7 +27,7 @@ HOUR = 3600.0
 NULL_RUNS = 10_000
 KAYENTA_RUNS = 300
 OURS, EARLY = "canary, looks every 5 s", "canary, early looks"
-STEPS_PPM = (5_000, 10_000, 50_000, 100_000, 250_000)
+STEPS_PPM = (5_000, 10_000, 50_000, 100_000, 250_000)  # the plan of a policy that names none, up to 25 %
 
 
 @dataclass
@@ -262,10 +262,11 @@ class Ramp:
     verdict: str
 
 
-def ramp(rate: float, hours: float, seed: int) -> Ramp:
-    """Let the weight rise whenever the judge says Advance."""
-    rng, settings = Random(f"ramp {rate} {seed}"), Settings(weights_ppm=STEPS_PPM)
-    state, weight, t, noise = start(settings), STEPS_PPM[0], 0.0, rng.gauss(0.0, shop.NOISE_SD)
+def ramp(rate: float, first_ppm: int, hours: float, seed: int) -> Ramp:
+    """Let the weight rise from the step `first_ppm` of the plan whenever the judge says Advance."""
+    steps = STEPS_PPM[STEPS_PPM.index(first_ppm) :]
+    rng, settings = Random(f"ramp {rate} {seed}"), Settings(weights_ppm=steps)
+    state, weight, t, noise = start(settings), first_ppm, 0.0, rng.gauss(0.0, shop.NOISE_SD)
     keep = float(np.exp(-LOOK_SECONDS / shop.NOISE_MEMORY_SECONDS))
     world, reached = shop.Shop(rate=rate, look_seconds=LOOK_SECONDS), 0.0
     while t < hours * HOUR:
@@ -276,9 +277,9 @@ def ramp(rate: float, hours: float, seed: int) -> Ramp:
         said = judge(settings, state, shop.next_weight(settings, weight))
         if said.verdict in (Verdict.ROLL_BACK, Verdict.DRAIN):
             return Ramp(reached, said.verdict.value)
-        if said.verdict is Verdict.ADVANCE and weight < STEPS_PPM[-1]:
+        if said.verdict is Verdict.ADVANCE and weight < steps[-1]:
             weight = shop.next_weight(settings, weight)
-            reached = t if weight == STEPS_PPM[-1] else 0.0
+            reached = t if weight == steps[-1] else 0.0
     return Ramp(reached, "")
 
 

@@ -75,9 +75,11 @@ def goals(figures: Figures, faults: Sequence[Fault], cells: Sequence[Cell]) -> l
     out.append(
         Goal("false verdicts in healthy ramps of up to 3 h, at most 1", f"{false} of {count}", false <= 1)
     )
-    for rate, aim in ((100.0, 10.0), (10.0, 60.0)):
-        middle = median(ramp.seconds or 1e9 for ramp in ramps[rate]) / 60.0
-        text = f"healthy ramp to 25 % at {rate:g}/s in {aim:g} min, median"
+    for rate, first, aim in (
+        (100.0, 5_000, 10.0), (100.0, 50_000, 10.0), (10.0, 5_000, 60.0), (10.0, 100_000, 60.0),
+    ):  # fmt: skip
+        middle = median(ramp.seconds or 1e9 for ramp in ramps[rate, first]) / 60.0
+        text = f"healthy ramp to 25 % at {rate:g}/s in {aim:g} min, median, from {first / 1e4:g} %"
         out.append(Goal(text, _minutes(middle), middle <= aim))
     seconds = figures["done"]["errors", 0.01].seconds[OURS]
     out.append(Goal("1 % more errors rolled back in 30 s (median)", f"{seconds:.0f} s", 0 < seconds <= 30.0))
@@ -105,11 +107,11 @@ def _false_shares(figures: Figures) -> Iterable[tuple[str, float]]:
                 yield f"{key[1]}, {key[2]}", watched.alarms / world.runs
 
 
-def _ramps(figures: Figures) -> dict[float, list[Any]]:
-    out: dict[float, list[Any]] = {}
+def _ramps(figures: Figures) -> dict[tuple[float, int], list[Any]]:
+    out: dict[tuple[float, int], list[Any]] = {}
     for key, value in figures["done"].items():
         if key[0] == "ramp":
-            out.setdefault(key[1], []).append(value)
+            out.setdefault(key[1:3], []).append(value)
     return out
 
 
@@ -256,19 +258,21 @@ def _drain(found: Any) -> str:
 
 def _ramp_part(figures: Figures) -> str:
     rows = []
-    for rate, runs in sorted(_ramps(figures).items(), reverse=True):
+    for (rate, first), runs in sorted(_ramps(figures).items(), key=lambda pair: (-pair[0][0], pair[0][1])):
         reached = [ramp.seconds / 60.0 for ramp in runs if ramp.seconds]
         words = Counter(ramp.verdict for ramp in runs if ramp.verdict)
         rows.append((
-            f"{rate:,.0f}/s", str(len(runs)), f"{len(reached)}",
+            f"{rate:,.0f}/s", f"{first / 1e4:g} %", str(len(runs)), f"{len(reached)}",
             f"{median(reached):.1f} min" if reached else "not within 3 h",
             ", ".join(f"{count} {word}" for word, count in words.items()) or "none",
         ))  # fmt: skip
-    head = ("orders/s", "runs of 3 h", "reached 25 %", "median time", "false verdicts")
+    head = ("orders/s", "first slice", "runs of 3 h", "reached 25 %", "median time", "false verdicts")
     return (
         "## Healthy ramps\n\nThrough the product's own judge, looks every 5 s: 0.5, 1, 5, 10, 25 % by evidence "
-        "alone. A shop of one order a second stays at its first slices, and the status says how many orders are "
-        "still needed.\n\n" + _table(head, rows)
+        "alone, or the same plan begun with a larger slice. In a small shop a collapse costs about as many orders at "
+        "5 % as at 0.5 % (tables above), so a larger first slice saves hours there and loses little. A shop of one "
+        "order a second stays at its first slices, and the status says how many orders are still needed.\n\n"
+        + _table(head, rows)
     )
 
 
