@@ -389,12 +389,12 @@ class Move:
 
 
 def start() -> State:
-    return State(CanaryRunStatus(started_at=OLD, phase_started_at=OLD), World())
+    return canonical(State(CanaryRunStatus(started_at=OLD, phase_started_at=OLD), World()), waits=False)
 
 
 def look(state: State, letter: Letter) -> Move:
-    """Let the letter happen, look once, and do what was decided (as far as a crash lets us)."""
-    state = canonical(state, letter.waits)
+    """From a canonical state: let the letter happen, look once, do what was decided (as far as a crash lets us)."""
+    state = canonical(state, waits=True) if letter.waits else state
     world = strike(work(state.world) if letter.works else state.world, letter.strikes)
     run = Run("ns", "run", "uid", 1, SPEC, state.status)
     situation = Situation(run, evidence(world, state.status, letter), NOW)
@@ -415,8 +415,8 @@ def look(state: State, letter: Letter) -> Move:
 
 def walk() -> Iterator[Move]:
     """Yield every move from every reachable state, breadth first."""
-    seen = {canonical(start(), False).key}
-    frontier = [canonical(start(), False)]
+    seen = {start().key}
+    frontier = [start()]
     while frontier:
         reached: list[State] = []
         for state in frontier:

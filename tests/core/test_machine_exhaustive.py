@@ -1,6 +1,8 @@
 """Every reachable state of the judge, by every letter: no invariant breaks, and every run comes to an end."""
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from machine_walk import DESIGN, LETTERS, PODS, Letter, Move, State, diagram, look, start, walk, written
@@ -12,8 +14,16 @@ BLINDING = {"no data ever", "no data for long", "no data for a moment", "route u
 
 
 @pytest.fixture(scope="module")
-def moves() -> list[Move]:
-    return list(walk())
+def moves() -> Iterator[list[Move]]:
+    """A hundred thousand moves are kept; looking through them for garbage would take as long as the walk."""
+    gc.disable()
+    try:
+        walked = list(walk())
+        gc.freeze()
+    finally:
+        gc.enable()
+    yield walked
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
