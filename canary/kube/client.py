@@ -34,6 +34,7 @@ class FieldManager(StrEnum):
     """Who writes, as `managedFields` names it."""
 
     CONTROLLER = "canary-controller"
+    SENTINEL = "canary-sentinel"
     CLI = "canary-cli"
 
 
