@@ -65,7 +65,8 @@ def change_was_rejected(situation: Situation) -> Ending | None:
 def policy_let_go(situation: Situation) -> Ending | None:
     if not situation.evidence.detaching or situation.phase not in BEFORE_COMMIT:
         return None
-    text = "its policy no longer enforces: all traffic goes back; the change stays held by spec.paused"
+    text = "its policy no longer enforces: all traffic goes back; the change stays held (spec.paused) until "
+    text += f"`canary detach {situation.spec.target.name}` with --accept or --reject"
     return Ending(Phase.ABORTED, Because(Reason.DETACHED, text))
 
 

@@ -58,6 +58,8 @@ class Seen:
     now: datetime
     uncounted: str = ""
     """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
+    bypasses: tuple[Directive, ...] = ()
+    """Requests to let a held change go as it is; each names the template by its hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class Intake:
     """Set the guard label and the lock."""
     relock: bool = False
     """Somebody opened the lock."""
-    release: bool = False
-    """Take the guard label and the lock off."""
+    release: str = ""
+    """The template hash with which the guard label and the lock come off; empty: they stay."""
     start: CanaryRunSpec | None = None
     reason: Reason = Reason.IDLE
     message: str = ""
@@ -81,7 +83,14 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     """Return what a look at an idle (or busy) policy asks for."""
     status = _remembered(policy, seen)
     if policy.spec.mode is Mode.OBSERVE:
-        return _let_go(seen, status)
+        return _let_go(policy.spec.target.name, seen, status)
+    intake = _enforce(policy, seen, status)
+    text = "the policy enforces, and lets no change pass unjudged; `canary detach` sets mode Observe first"
+    refused = [Answer(each.uid, each.name, False, text) for each in seen.bypasses]
+    return replace(intake, answers=(*intake.answers, *refused))
+
+
+def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
     if policy.spec.route.kind not in ROUTE_KINDS:
         text = f"spec.route.kind {policy.spec.route.kind} cannot be split yet; use {', '.join(ROUTE_KINDS)}"
         return Intake(status, reason=Reason.ADOPTION_REFUSED, message=text)
@@ -108,22 +117,35 @@ def _refusals_of_retries(seen: Seen, intake: Intake) -> Iterator[Answer]:
             yield Answer(retry.uid, retry.name, False, f"nothing to retry: {intake.message}")
 
 
-def _let_go(seen: Seen, status: CanaryPolicyStatus) -> Intake:
-    """Mode Observe: give back what an earlier Enforce took, once no run is left and no change would roll at once."""
-    workload = seen.workload
-    if not status.adopted or isinstance(workload, Missing):
+def _let_go(target: str, seen: Seen, status: CanaryPolicyStatus) -> Intake:
+    """Mode Observe: give back what an earlier Enforce took, once no run is left and no change would roll at once.
+
+    The guard label on the Deployment counts, too: the policy that held it may be gone.
+    """
+    workload, desired = seen.workload, seen.desired
+    guarded = desired is not None and desired.guarded
+    status = status.model_copy(update={"active_run": ""})
+    if isinstance(workload, Missing) or not (guarded or (status.adopted and workload.paused)):
+        status = status.model_copy(update={"adopted": False})
         return Intake(status, reason=Reason.OBSERVING, message="mode Observe: nothing is held or touched")
     if any(run.status.tidied_at is None for run in seen.runs):
-        return Intake(
-            status,
-            reason=Reason.RUN_ACTIVE,
-            message="the run under way is being ended; then all is given back",
-        )
-    if workload.template_hash != workload.stable_hash:
-        text = "a held change would roll out at once: re-apply the serving version's manifest, then all is given back"
-        return Intake(status, reason=Reason.TEMPLATE_CHANGED, message=text)
-    status = status.model_copy(update={"adopted": False, "active_run": ""})
-    return Intake(status, release=True, reason=Reason.DETACHED, message="given back: no label, not paused")
+        text = "the run under way is being ended; then all is given back"
+        return Intake(status, reason=Reason.RUN_ACTIVE, message=text)
+    asked = [each for each in seen.bypasses if not each.machine and each.digest == workload.template_hash]
+    if workload.template_hash != workload.stable_hash and not asked:
+        text = f"a held change would roll out at once: `canary detach {target} --accept` lets it, `--reject` ends it"
+        stale = "the Deployment asks for another template now: read it, and decide again"
+        answers = [Answer(each.uid, each.name, False, stale) for each in seen.bypasses]
+        return Intake(status, reason=Reason.TEMPLATE_CHANGED, message=text, answers=tuple(answers))
+    text = f"given back, its change accepted by {asked[0].requester}" if asked else "given back"
+    status = status.model_copy(update={"adopted": False})
+    return Intake(
+        status,
+        release=workload.template_hash,
+        reason=Reason.DETACHED,
+        message=f"{text}: no label, not paused",
+        answers=tuple(Answer(each.uid, each.name, True, text) for each in asked),
+    )
 
 
 def _busy(status: CanaryPolicyStatus, active: Run) -> CanaryPolicyStatus:

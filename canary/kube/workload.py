@@ -130,21 +130,21 @@ def adopt(client: Client, namespace: str, name: str) -> None:
     client.merge_patch(DEPLOYMENTS.at(namespace, name), patch, intent=Intent.NEUTRAL)
 
 
-def release(client: Client, namespace: str, name: str) -> None:
-    """Give a Deployment back: no label, not paused. Refused while a change is held, as it would roll at once."""
-    seen = observe(client, namespace, name)
-    if isinstance(seen, Missing):
+def release(client: Client, namespace: str, name: str, template: str) -> None:
+    """Give a Deployment back that asks for the template of this hash: no label, not paused, no records of ours."""
+    deployment = client.get(DEPLOYMENTS.at(namespace, name))
+    if deployment is None:
         return
-    if seen.workload.template_hash != seen.workload.stable_hash:
-        raise RefusedError(
-            f"Deployment {namespace}/{name} holds a change that would roll out at once; a person must accept it "
-            "(canary bypass) or reject it (canary reject) first"
-        )
+    if template_hash(deployment["spec"]["template"]) != template:
+        raise ConflictError(f"Deployment {namespace}/{name} asks for another template by now")
     patch = {
-        "metadata": _at_version(seen.deployment) | {"labels": {Mark.GUARDED.value: None}},
+        "metadata": _at_version(deployment) | {"labels": {Mark.GUARDED.value: None}},
         "spec": {"paused": None},
     }
     client.merge_patch(DEPLOYMENTS.at(namespace, name), patch, intent=Intent.NEUTRAL)
+    for record in client.list(CONTROLLERREVISIONS, namespace, selector=f"{Mark.TARGET}={name}"):
+        ref = CONTROLLERREVISIONS.at(namespace, record["metadata"]["name"])
+        client.delete(ref, uid=record["metadata"]["uid"], intent=Intent.NEUTRAL)
 
 
 def pause(client: Client, namespace: str, name: str) -> None:
@@ -226,6 +226,27 @@ def read_last_good(client: Client, namespace: str, name: str, stable_hash: str) 
     record = client.get(CONTROLLERREVISIONS.at(namespace, last_good_name(name, stable_hash)))
     template: Json | None = (record or {}).get("data", {}).get("template")
     return template if template is not None and template_hash(template) == stable_hash else None
+
+
+def good_template(client: Client, seen: Observed, good_hash: str) -> Json | None:
+    """Return the template of that hash as the Deployment once asked for it: from a ReplicaSet, or the record kept."""
+    for each in seen.replica_sets:
+        if template_hash(each["spec"]["template"]) == good_hash:
+            return _as_asked(each["spec"]["template"])
+    metadata = seen.deployment["metadata"]
+    return read_last_good(client, metadata["namespace"], metadata["name"], good_hash)
+
+
+def put_template(client: Client, seen: Observed, template: Json) -> None:
+    """Make the Deployment ask for this template, if nobody wrote it since: a person's write, never the controller's."""
+    metadata = seen.deployment["metadata"]
+    operations = [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+        {"op": "replace", "path": "/spec/template", "value": template},
+    ]
+    ref = DEPLOYMENTS.at(metadata["namespace"], metadata["name"])
+    if client.json_patch(ref, operations, intent=Intent.NEUTRAL) is None:
+        raise ConflictError(f"{ref} is gone")
 
 
 def last_good_name(name: str, stable_hash: str) -> str:

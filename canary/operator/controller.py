@@ -237,9 +237,12 @@ class Controller:
     def _asked(self, key: Key) -> None:
         request = self._cache[CANARYREQUESTS.plural].get(key)
         subject: Mapping[str, Any] = ((request or {}).get("spec") or {}).get("subject") or {}
-        if subject.get("kind", "CanaryRun") != "CanaryRun" or "name" not in subject:
+        kind, name = subject.get("kind", CANARYRUNS.kind), subject.get("name", "")
+        if kind == CANARYPOLICIES.kind:
+            self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, name)))
+        if kind != CANARYRUNS.kind or not name:
             return
-        run = Key(key.namespace, subject["name"])
+        run = Key(key.namespace, name)
         self.queue.add(work_key(CANARYRUNS, run), Urgency.LOWERING)
         stored = self._cache[CANARYRUNS.plural].get(run)
         policy = (((stored or {}).get("spec") or {}).get("policyRef") or {}).get("name")

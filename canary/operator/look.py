@@ -28,7 +28,7 @@ from canary.kube.selectors import text_of
 from canary.metrics.history import Shop
 from canary.metrics.source import PodTarget, counter_specs
 from canary.operator.hands import Hands, target_of
-from canary.operator.objects import directives_for
+from canary.operator.objects import Asked, directives_for
 from canary.traffic.router import Seen
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:
     asked = or_missing(lambda: hands.client.list(CANARYREQUESTS, run.namespace))
     if isinstance(asked, Missing):
         return ()
-    directives = directives_for(asked, run.uid, run.name)
+    directives = directives_for(asked, Asked("CanaryRun", run.uid, run.name))
     return tuple(each for each in directives if each.uid not in run.status.handled)
 
 

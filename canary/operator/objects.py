@@ -4,7 +4,7 @@ An object that cannot be read is an `InvalidObject` for that object alone; the c
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from canary.api.read import (
     Reading,
@@ -74,25 +74,33 @@ def policy_of(obj: Json) -> Policy:
     )
 
 
-def directives_for(requests: Iterable[Json], uid: str, name: str) -> tuple[Directive, ...]:
-    """Return the unanswered requests about this run, oldest first. One that cannot be read asks for nothing."""
+class Asked(NamedTuple):
+    """What a request is about: a CanaryRun or a CanaryPolicy, its uid and its name."""
+
+    kind: str
+    uid: str
+    name: str
+
+
+def directives_for(requests: Iterable[Json], subject: Asked) -> tuple[Directive, ...]:
+    """Return the unanswered requests about this, oldest first. One that cannot be read asks for nothing."""
     found: list[tuple[str, Directive]] = []
     for obj in requests:
         if (obj.get("status") or {}).get("outcome", "Pending") != "Pending":
             continue
-        directive = _directive(obj, uid, name)
+        directive = _directive(obj, subject)
         if directive is not None:
             found.append((obj["metadata"].get("creationTimestamp", ""), directive))
     return tuple(directive for _, directive in sorted(found, key=lambda item: item[0]))[:MAX_DIRECTIVES]
 
 
-def _directive(obj: Json, uid: str, name: str) -> Directive | None:
+def _directive(obj: Json, wanted: Asked) -> Directive | None:
     try:
         spec = parse_request(obj, Reading.LENIENT)
     except RefusedError:
         return None
     subject = spec.subject
-    if subject.kind != "CanaryRun" or subject.name != name or subject.uid not in ("", uid):
+    if (subject.kind, subject.name) != (wanted.kind, wanted.name) or subject.uid not in ("", wanted.uid):
         return None
     return Directive(
         uid=obj["metadata"]["uid"],

@@ -9,7 +9,7 @@ from typing import Any
 
 from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
-from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason
+from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason, Verb
 from canary.api.run import CanaryRunSpec
 from canary.core import conditions
 from canary.core.decision import Answer, Run
@@ -24,7 +24,7 @@ from canary.metrics.source import counter_specs
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing, pod_targets, serving_pods
-from canary.operator.objects import Json, Shelf, directives_for, run_of
+from canary.operator.objects import Asked, Json, Shelf, directives_for, run_of
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
@@ -64,12 +64,14 @@ class PolicyTicker:
         wish = adoption.Wish(policy.namespace, target, policy.spec.service or "", policy.name)
         facts = or_missing(lambda: adoption.gather(self._hands.client, wish))
         runs = self._runs(policy)
+        retries, bypasses = self._asked(policy, runs)
         return Seen(
             workload=facts if isinstance(facts, Missing) else facts.seen.workload,
             desired=None if isinstance(facts, Missing) else _desired(facts),
             runs=runs,
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
-            retries=self._retries(policy, runs),
+            retries=retries,
+            bypasses=bypasses,
             now=self._hands.clock.now(),
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
         )
@@ -114,15 +116,19 @@ class PolicyTicker:
         missing = [each for each in answers if isinstance(each, Missing) and each.reason in NOT_SHOWN]
         return missing[0].detail if missing and len(missing) == len(answers) else ""
 
-    def _retries(self, policy: Policy, runs: Sequence[Run]) -> tuple[Directive, ...]:
+    def _asked(
+        self, policy: Policy, runs: Sequence[Run]
+    ) -> tuple[tuple[Directive, ...], tuple[Directive, ...]]:
+        """Return what people ask of the policy: retries of runs that are over, and bypasses."""
         requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
         if isinstance(requests, Missing):
-            return ()
+            return (), ()
         found: list[Directive] = []
         for run in runs:
             if run.status.phase.final:
-                found += directives_for(requests, run.uid, run.name)
-        return retries_of(found)
+                found += directives_for(requests, Asked("CanaryRun", run.uid, run.name))
+        asked = directives_for(requests, Asked("CanaryPolicy", policy.uid, policy.name))
+        return retries_of(found), tuple(each for each in asked if each.verb is Verb.BYPASS)
 
     # -- act -------------------------------------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ class PolicyTicker:
         if intake.relock:
             workload.pause(self._hands.client, policy.namespace, target)
         if intake.release:
-            workload.release(self._hands.client, policy.namespace, target)
+            workload.release(self._hands.client, policy.namespace, target, intake.release)
         if intake.start is not None:
             self._record(policy, intake.start)
         for each in intake.answers:

@@ -34,7 +34,7 @@ GRANTED: dict[str, str] = {
 }
 RARER: dict[str, str] = {
     f"{GROUP}/canaryrequests/status": "patch",  # a person asks for something
-    "apps/controllerrevisions": "get",  # a commit is taken back
+    "apps/controllerrevisions": "get list delete",  # a commit is taken back; a Deployment is given back
 }
 
 

@@ -140,8 +140,35 @@ def test_observe_gives_back_what_enforce_took_but_never_lets_a_held_change_go() 
     assert consider(policy(mode="Observe"), seen(OLD)).release
     held = consider(policy(mode="Observe"), seen(NEW))
     assert not held.release
-    assert "re-apply" in held.message
-    assert not consider(policy(CanaryPolicyStatus(), mode="Observe"), seen(OLD)).release
+    assert "--accept" in held.message
+    assert "--reject" in held.message
+    unknown = policy(CanaryPolicyStatus(), mode="Observe")
+    assert consider(unknown, seen(OLD)).release, "the policy that held it is gone, its label is not"
+    free = seen(OLD, paused=False)
+    assert free.desired is not None
+    assert not consider(unknown, replace(free, desired=replace(free.desired, guarded=False))).release
+
+
+def bypass(digest: str = NEW, *, machine: bool = False) -> Directive:
+    return Directive("u", "ask", Verb.BYPASS, "dana", reason="tested", digest=digest, machine=machine)
+
+
+def test_a_person_lets_the_very_change_go_that_was_read() -> None:
+    observing = policy(mode="Observe")
+    accepted = consider(observing, replace(seen(NEW), bypasses=(bypass(),)))
+    assert accepted.release == NEW
+    assert accepted.answers[0].done
+    assert "dana" in accepted.message
+    for asked in (bypass(OLD), bypass(machine=True)):
+        refused = consider(observing, replace(seen(NEW), bypasses=(asked,)))
+        assert not refused.release
+        assert not refused.answers[0].done
+
+
+def test_a_policy_that_enforces_refuses_every_bypass() -> None:
+    intake = consider(policy(), replace(seen(NEW), bypasses=(bypass(),)))
+    assert not intake.release
+    assert not intake.answers[0].done
 
 
 def test_a_missing_target_is_said_and_nothing_is_done() -> None:

@@ -228,17 +228,20 @@ def test_only_the_tested_template_may_roll(world: World):
 def test_our_hold_leaves_the_spec_as_it_was(world: World):
     spec = world.deployment()["spec"]
     adopt(world.client, "shop", "checkout")
-    release(world.client, "shop", "checkout")
+    keep_last_good(world.client, world.seen())
+    release(world.client, "shop", "checkout", world.seen().workload.template_hash)
+    assert not world.client.list(CONTROLLERREVISIONS, "shop")
     assert world.deployment()["spec"] == spec
     assert Mark.GUARDED not in (world.deployment()["metadata"].get("labels") or {})
 
 
-def test_a_deployment_with_a_held_change_is_not_released(world: World):
+def test_a_deployment_that_asks_for_another_template_by_now_is_not_released(world: World):
     adopt(world.client, "shop", "checkout")
+    decided = world.seen().workload.template_hash
     world.change_image()
     world.settle()
-    with pytest.raises(RefusedError, match="reject"):
-        release(world.client, "shop", "checkout")
+    with pytest.raises(ConflictError, match="another template"):
+        release(world.client, "shop", "checkout", decided)
     assert world.seen().workload.paused
     assert world.images() == [OLD] * 3
 

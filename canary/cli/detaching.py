@@ -1,0 +1,261 @@
+"""`canary detach`: give a Deployment back, whatever is under way, and let its policy go.
+
+Enters: one workload, or all. First the policy's mode becomes Observe: the controller takes all traffic back, tidies,
+and drops lock and label. A held change would roll out with the lock, so it is refused until a person picks: `--accept`
+lets it roll unjudged, `--reject` has the Deployment ask for the serving version again, in the person's own name.
+Nothing is written before that choice, and the policy is deleted last: a detach that broke off is taken up by another.
+"""
+
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from secrets import token_hex
+from typing import Any
+
+from canary.api.marks import TRUE, Mark
+from canary.api.reasons import Mode, Phase, Verb
+from canary.cli.arguments import access_of, add_access, add_patience, add_target
+from canary.cli.exits import Exit
+from canary.cli.session import Session
+from canary.cli.targets import Found, find
+from canary.cli.terminal import Terminal
+from canary.core.evidence import Missing
+from canary.core.explain import HEARTBEAT_STALE_SECONDS
+from canary.core.overview import newest
+from canary.core.stored import Raw, StoredRun, under, whole
+from canary.core.wording import duration, plain
+from canary.errors import RefusedError, UnavailableError
+from canary.kube.client import Client, Intent
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, Ref
+from canary.kube.workload import Observed, good_template, observe, put_template
+
+PATIENCE_SECONDS = 180.0  # unless --timeout says otherwise: a drain, and the roll of a commit under way
+POLL_SECONDS = 0.5
+AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
+
+
+class Choice(StrEnum):
+    """What becomes of a held change."""
+
+    NONE = ""
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One workload to be given back, as it stood when we looked."""
+
+    namespace: str
+    workload: str
+    policy: str
+    run: StoredRun | None
+    """Its run that has not been tidied; None: there is none."""
+    seen: Observed | None
+    """None: there is no Deployment."""
+    manifest: Raw | None = None
+    """A policy to be created, since the one that held the Deployment is gone."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.namespace}/{self.workload}"
+
+    @property
+    def ref(self) -> Ref:
+        return CANARYPOLICIES.at(self.namespace, self.policy)
+
+    @property
+    def came_back(self) -> bool:
+        """Tell whether the last good version serves from pods of its own, after a commit that was taken back."""
+        return self.run is not None and whole(under(self.run.raw, "status", "wayBack", "wanted")) > 0
+
+    @property
+    def good_hash(self) -> str:
+        """Return the template that serves, or must serve again."""
+        if self.run is not None and self.came_back:
+            return self.run.text("spec", "baseline", "templateHash")
+        return self.seen.workload.stable_hash if self.seen is not None else ""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether a change would roll out with the lock. A commit under way ends by itself, well or not."""
+        if self.seen is None or (self.run is not None and self.run.phase in AFTER_COMMIT):
+            return False
+        return self.seen.workload.template_hash != self.good_hash
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument("--all", action="store_true", help="every workload, of all namespaces or of -n")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--accept", action="store_true", help="let a held change roll out at once, unjudged")
+    choice.add_argument("--reject", action="store_true", help="put the serving version's template back")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_patience(parser, PATIENCE_SECONDS)
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    session = Session(access_of(given), terminal)
+    choice = Choice.ACCEPT if given.accept else Choice.REJECT if given.reject else Choice.NONE
+    holds = _all(session) if given.all else [look(session.client, find(session, given.target))]
+    refuse_undecided(holds, choice)
+    for each in holds:
+        terminal.note(f"{each.where}: {effect(each, choice)}")
+    if given.dry_run:
+        terminal.note("dry run: nothing was written")
+        return Exit.DONE
+    _need_a_controller(session)
+    if holds and not given.yes and not terminal.ask("Continue?"):
+        terminal.note("nothing was written")
+        return Exit.USAGE
+    for each in holds:
+        _detach(session, each, choice, given)
+    terminal.lines(f"{each.where}: given back; policy {each.policy} is deleted" for each in holds)
+    return Exit.DONE
+
+
+def look(client: Client, found: Found) -> Hold:
+    """Read how things stand. Raise RefusedError where nothing of ours holds the Deployment."""
+    seen = observe(client, found.namespace, found.workload)
+    observed = None if isinstance(seen, Missing) else seen
+    runs = [StoredRun(raw) for raw in client.list(CANARYRUNS, found.namespace)]
+    of_it = [each for each in runs if each.workload == found.workload]
+    active = next((each for each in newest(of_it) if each.at("tidiedAt") is None), None)
+    if found.policy is not None:
+        name = plain(under(found.policy, "metadata", "name"))
+        return Hold(found.namespace, found.workload, name, active, observed)
+    labels = under(observed.deployment, "metadata", "labels") if observed is not None else None
+    if found.run is None or under(labels, Mark.GUARDED.value) != TRUE:
+        text = f"no policy holds {found.namespace}/{found.workload}; nothing to detach"
+        raise RefusedError(text, code="CAN-5002")
+    spec = {**(under(found.run.raw, "spec", "policy") or {}), "mode": Mode.OBSERVE.value}
+    manifest = CANARYPOLICIES.at(found.namespace, found.run.policy).manifest(spec=spec)
+    return Hold(found.namespace, found.workload, found.run.policy, active, observed, manifest)
+
+
+def _all(session: Session) -> list[Hold]:
+    namespace = session.namespace if session.namespace_is_given else None
+    policies = session.policies(namespace)
+    places = [
+        (plain(under(raw, "metadata", "namespace")), plain(under(raw, "spec", "target", "name")), raw)
+        for raw in policies
+    ]
+    return [look(session.client, Found(home, name, None, raw)) for home, name, raw in places]
+
+
+def refuse_undecided(holds: Sequence[Hold], choice: Choice) -> None:
+    """Raise RefusedError, naming every workload that holds a change nobody has decided about."""
+    undecided = [each.where for each in holds if each.holds and choice is Choice.NONE]
+    if undecided:
+        text = f"{', '.join(undecided)}: a change is held, and would roll out without the lock. Nothing was written. "
+        text += (
+            "Choose: --accept (it rolls out at once, unjudged) or --reject (the serving version's template "
+        )
+        raise RefusedError(f"{text}comes back)", code="CAN-5007")
+    lost = [each.where for each in holds if each.came_back and choice is Choice.ACCEPT]
+    if lost:
+        text = f"{', '.join(lost)}: the change was taken back after its commit, so only --reject is possible"
+        raise RefusedError(text, code="CAN-5007")
+
+
+def effect(hold: Hold, choice: Choice) -> str:
+    """Return what a detach does, as a clause."""
+    if hold.seen is None:
+        return "there is no Deployment; the policy is deleted"
+    ends = ""
+    if hold.run is not None:
+        after = hold.run.phase in AFTER_COMMIT
+        ends = "the commit under way ends first; " if after else "all traffic goes to the old version; "
+    if not hold.holds:
+        return f"{ends}what is canary's goes, the lock and the policy last; no pod of yours moves"
+    if choice is Choice.ACCEPT:
+        return f"{ends}the held change rolls out natively at once, unjudged, and the policy goes"
+    return f"{ends}the serving version's template comes back, no pod moves, and the policy goes"
+
+
+def begin(client: Client, hold: Hold, choice: Choice, reason: str = "") -> None:
+    """Write the person's part: mode Observe first, since it lowers exposure; then what becomes of a held change."""
+    if hold.manifest is not None:
+        client.create(CANARYPOLICIES, hold.manifest, intent=Intent.NEUTRAL)
+    elif client.merge_patch(hold.ref, {"spec": {"mode": Mode.OBSERVE.value}}, intent=Intent.LOWERING) is None:
+        raise RefusedError(f"policy {hold.namespace}/{hold.policy} is gone", code="CAN-5002")
+    if not hold.holds or hold.seen is None:
+        return
+    if choice is Choice.ACCEPT:
+        client.create(CANARYREQUESTS, _bypass(hold, reason), intent=Intent.NEUTRAL)
+        return
+    template = good_template(client, hold.seen, hold.good_hash)
+    if template is None:
+        text = f"{hold.where}: the serving version's template is not kept anywhere; apply its manifest, then detach"
+        raise RefusedError(text, code="CAN-5008")
+    put_template(client, hold.seen, template)
+
+
+def _bypass(hold: Hold, reason: str) -> dict[str, Any]:
+    assert hold.seen is not None
+    spec = {
+        "verb": Verb.BYPASS.value,
+        "subject": {"kind": CANARYPOLICIES.kind, "name": hold.policy},
+        "digest": hold.seen.workload.template_hash,
+        "reason": reason or "accepted by canary detach --accept",
+    }
+    name = f"{hold.policy[:200]}-{Verb.BYPASS}-{token_hex(3)}"
+    return CANARYREQUESTS.at(hold.namespace, name).manifest(spec=spec)
+
+
+def is_done(client: Client, hold: Hold) -> bool:
+    """Tell whether the controller has given everything back."""
+    policy = client.get(hold.ref) or {}
+    seen = whole(under(policy, "status", "observedGeneration"))
+    if seen < whole(under(policy, "metadata", "generation")) or under(policy, "status", "adopted"):
+        return False
+    runs = [StoredRun(raw) for raw in client.list(CANARYRUNS, hold.namespace)]
+    if any(each.policy == hold.policy and each.at("tidiedAt") is None for each in runs):
+        return False
+    deployment = client.get(DEPLOYMENTS.at(hold.namespace, hold.workload))
+    return under(deployment, "metadata", "labels", Mark.GUARDED.value) != TRUE
+
+
+def finish(client: Client, hold: Hold) -> None:
+    """Delete the policy: nothing hangs on it any more."""
+    policy = client.get(hold.ref)
+    if policy is not None:
+        client.delete(hold.ref, uid=policy["metadata"]["uid"], intent=Intent.NEUTRAL)
+
+
+def _detach(session: Session, hold: Hold, choice: Choice, given: Namespace) -> None:
+    with session.asking("patch", "canarypolicies", hold.namespace):
+        begin(session.client, hold, choice, given.reason.strip())
+    deadline = time.monotonic() + given.timeout
+    while not is_done(session.client, hold):
+        if time.monotonic() >= deadline:
+            raise UnavailableError(
+                f"{hold.where} is not given back yet: {_said(session.client, hold)}. The policy stays, in mode "
+                f"Observe; the same command goes on. See `canary status {hold.where}`",
+                code="CAN-3005",
+            )
+        time.sleep(POLL_SECONDS)
+    with session.asking("delete", "canarypolicies", hold.namespace):
+        finish(session.client, hold)
+
+
+def _said(client: Client, hold: Hold) -> str:
+    """Return the policy's own words."""
+    conditions = under(client.get(hold.ref), "status", "conditions")
+    told = [plain(under(each, "message")) for each in conditions] if isinstance(conditions, list) else []
+    return next((text for text in told if text), "the controller has not looked at it")
+
+
+def _need_a_controller(session: Session) -> None:
+    """Refuse where nobody would give anything back."""
+    age = session.heartbeat_seconds()
+    if age is not None and age > HEARTBEAT_STALE_SECONDS:
+        text = f"no controller for {duration(age)}, so nobody gives anything back; nothing was written. Traffic: "
+        raise UnavailableError(
+            f"{text}`canary abort --now`; the rest: docs/how-to/by-hand.md", code="CAN-3001"
+        )
