@@ -213,10 +213,10 @@ class WorkQueue:
         with self._changed:
             self._agenda.forget(key)
 
-    def next_due(self) -> float | None:
-        """Return when, on the monotonic clock, something is due; None when nothing waits."""
+    def next_due(self, lanes: Sequence[Lane] = tuple(Lane)) -> float | None:
+        """Return when, on the monotonic clock, something of these lanes is due; None when nothing waits."""
         with self._changed:
-            return self._agenda.next_due()
+            return self._agenda.next_due(lanes)
 
     def depth(self, lane: Lane) -> int:
         with self._changed:

@@ -169,6 +169,12 @@ class Controller:
         late = [key for key, began in dict(self._busy).items() if now - began > STUCK_SECONDS]
         return f"a look at {late[0].name} has been under way for over {STUCK_SECONDS:.0f} s" if late else ""
 
+    def behind(self) -> str:
+        """Return why the runs that have traffic are not looked at; empty: they are."""
+        due = self.queue.next_due((Lane.QUICK,))
+        late = due is not None and self._hands.clock.monotonic() - due > STUCK_SECONDS
+        return f"no worker took a run with traffic for over {STUCK_SECONDS:.0f} s" if late else self.stuck()
+
     def _guarded(self, taken: Taken) -> Result:
         """Look once. This is the one place where every error ends: a poison object costs only itself."""
         plural, namespace = taken.key.namespace.split("/", 1)

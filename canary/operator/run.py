@@ -230,7 +230,10 @@ def _checks(wired: Wired) -> dict[str, Check]:
 
 def _beat(wired: Wired, clock: Clock) -> None:
     """Renew the heartbeat, only while this process leads and its workers get their looks done."""
-    if not wired.elector.leads() or wired.controller.stuck():
+    if not wired.elector.leads():
+        return
+    if why := wired.controller.behind():
+        logger.error("no heartbeat: %s", why)
         return
     try:
         wired.heartbeat.beat()

@@ -7,6 +7,7 @@ pods are watched for 30 s before any slice, so playing the stories one after the
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ from canary.lab.shop.server import Truth
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM_SECONDS = 30.0
 SLICE_SECONDS, END_SECONDS = 60.0, 60.0
+UNDISTURBED_SECONDS = 30.0  # more than a heartbeat may be late
 COLLAPSE = {"SHOP_BUG": "order-collapse", "SHOP_BUG_DROP": "0.99"}
 BUSY, CALM = 60.0, 20.0  # orders a second
 FIVE_PERCENT = {"steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}]}
@@ -371,6 +373,54 @@ def aborted(seed: int, user: str, *how: str) -> Notes:
         return play.notes()
 
 
+# -- a controller that nobody brings back ----------------------------------------------------------------------------
+
+
+def guarded(seed: int) -> Notes:
+    """A healthy change under a sentinel's eyes; its controller is frozen and wakes up again, and then it is killed."""
+    with playing(seed, CALM, FIVE_PERCENT) as play, sentinel(play) as said:
+        play.stage.push({})
+        play.reach_slice()
+        time.sleep(UNDISTURBED_SECONDS)
+        play.said["undisturbed"] = Done(0, said.read_text(), "")
+        pid = play.stage.controller_pid
+        assert pid is not None
+        zeroed_within(play, "frozen", lambda: os.kill(pid, signal.SIGSTOP))
+        os.kill(pid, signal.SIGCONT)
+        play.reach_slice()
+        zeroed_within(play, "killed", play.stage.kill_controller)
+        play.said["sentinel"] = Done(0, said.read_text(), "")
+        return play.notes()
+
+
+def zeroed_within(play: Play, name: str, deed: Callable[[], None]) -> None:
+    """Do something to the controller, and note after how many seconds the slice was gone."""
+    began = time.time()
+    deed()
+    play.stage.until(lambda: play.weight_ppm() == 0, "the sentinel took the slice away", END_SECONDS)
+    play.said[name] = Done(0, str(play.stage.weights[-1].at - began), "")
+
+
+@contextmanager
+def sentinel(play: Play) -> Iterator[Path]:
+    """Run the sentinel as a process of its own; yields its log."""
+    log = play.stage.folder / "sentinel.log"
+    command = [
+        sys.executable,
+        "-m",
+        "canary.sentinel",
+        "--kubeconfig",
+        str(play.stage.kubeconfig("sentinel")),
+    ]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            yield log
+        finally:
+            process.terminate()
+            play.said["sentinel's end"] = Done(process.wait(PROGRAM_SECONDS), log.read_text(), "")
+
+
 # -- all at once -----------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +434,7 @@ STORIES: dict[str, Callable[[], Notes]] = {
     "killed at the rollback write": lambda: killed(105, (at_write("the rollback write", route_is_zeroed),)),
     "aborted by dana": lambda: aborted(106, "dana"),
     "aborted by an agent": lambda: aborted(107, "agent", "--now"),
+    "left to the sentinel": lambda: guarded(108),
 }
 
 

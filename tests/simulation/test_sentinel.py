@@ -15,11 +15,13 @@ from canary.api.reasons import Phase
 from canary.errors import ConflictError, UnavailableError
 from canary.kube.client import Client, FieldManager, Intent
 from canary.kube.lease import HEARTBEAT_LEASE, Heartbeat
-from canary.kube.resources import HTTPROUTES, LEASES, NAMESPACES
+from canary.kube.queue import Urgency
+from canary.kube.resources import HTTPROUTES, LEASES, NAMESPACES, Key
 from canary.kube.transport import Response, Stream, Transport
 from canary.lab import manifests
 from canary.lab.apiserver.admission import CONTROLLER, User
 from canary.lab.apiserver.history import Event
+from canary.operator.controller import STUCK_SECONDS
 from canary.sentinel import LOOK_SECONDS, NeverOpen, Sentinel
 
 SENTINEL = User("system:serviceaccount:canary-system:canary-sentinel")
@@ -247,3 +249,13 @@ class Refused(Line):
         if "/leases/" in path:
             return Response(403, {"message": "forbidden"})
         return self._inner.request(method, path, **rest)
+
+
+@pytest.mark.parametrize(("urgency", "ends"), [(Urgency.EXPOSED, True), (Urgency.REST, False)])
+def test_the_heartbeat_ends_where_no_worker_takes_a_run_with_traffic(urgency: Urgency, ends: bool):
+    street = Street()
+    street.controller.queue.add(Key("canaryruns/shop", "checkout-1"), urgency)
+    street.clock.run_for(STUCK_SECONDS)
+    assert street.controller.behind() == ""
+    street.clock.run_for(1.0)
+    assert bool(street.controller.behind()) is ends

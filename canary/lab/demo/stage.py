@@ -40,6 +40,7 @@ CONVERSION = 0.25  # orders per request
 SYSTEM = "canary-system"
 TOKENS = {
     "controller-token": User(CONTROLLER),
+    "sentinel-token": User(f"system:serviceaccount:{SYSTEM}:canary-sentinel"),
     "dana-token": User("dana", ("devs",)),
     "admin-token": User("admin", ("system:masters",)),
     "agent-token": User("system:serviceaccount:ci:kiro"),
