@@ -12,6 +12,8 @@ from pydantic import Field
 from canary.api.reasons import GROUP, Origin
 from canary.api.types import Model, Text, Word
 
+MAX_EVIDENCE, MAX_AGENTS, MAX_AUTHORS = 32, 16, 64
+
 ShortText = Annotated[str, Field(max_length=256)]
 
 
@@ -61,11 +63,11 @@ class ChangeRecord(Model):
     """What it means for security."""
     origin: Origin = Origin.UNKNOWN
     """ai, human (proved) or unknown, which is treated as ai."""
-    evidence: Annotated[list[OriginEvidence], Field(max_length=32)] = []
+    evidence: Annotated[list[OriginEvidence], Field(max_length=MAX_EVIDENCE)] = []
     """Why the origin is what it is."""
-    agents: Annotated[list[ShortText], Field(max_length=16)] = []
+    agents: Annotated[list[ShortText], Field(max_length=MAX_AGENTS)] = []
     """AI tools that took part."""
-    authors: Annotated[list[ShortText], Field(max_length=32)] = []
+    authors: Annotated[list[ShortText], Field(max_length=MAX_AUTHORS)] = []
     """Everybody who wrote it or had it written."""
     source_repo: ShortText = ""
     """Where the source is."""

@@ -125,6 +125,7 @@ class Reason(StrEnum):
     WORKLOAD_RECREATED = "WorkloadRecreated"
     WORKLOAD_GONE = "WorkloadGone"
     POLICY_CHANGED = "PolicyChanged"
+    RECORD_CHANGED = "RecordChanged"
     UNPAGED = "Unpaged"
     BYPASS_USED = "BypassUsed"
     APPROVAL_RECORDED = "ApprovalRecorded"

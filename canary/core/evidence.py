@@ -157,6 +157,8 @@ class Evidence:
     directives: tuple[Directive, ...] = ()
     policy_digest: str = ""
     """Digest of the policy as it is now; empty: the policy is gone."""
+    record_changes: tuple[str, ...] = ()
+    """Fields of the run's change record that the Deployment's annotations no longer say."""
     detaching: bool = False
     """The policy went, or its mode became Observe: give everything back."""
     orders_in_step: float = 0.0

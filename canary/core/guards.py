@@ -80,6 +80,15 @@ def policy_was_changed(situation: Situation) -> Ending | None:
     )
 
 
+def record_was_changed(situation: Situation) -> Ending | None:
+    """What people read when they approved is no longer what is said of the change."""
+    fields = situation.evidence.record_changes
+    if situation.phase not in BEFORE_COMMIT or not fields:
+        return None
+    text = f"the change's record was altered ({', '.join(fields)}): no approval counts any more, and a new run starts"
+    return Ending(Phase.SUPERSEDED, Because(Reason.RECORD_CHANGED, text))
+
+
 def template_was_changed(situation: Situation) -> Ending | None:
     """A newer template, or the old one again: what is being tested is no longer what is asked for.
 
@@ -198,6 +207,7 @@ GUARDS: tuple[Guard, ...] = (
     template_was_changed,
     policy_let_go,
     policy_was_changed,
+    record_was_changed,
     change_was_rejected,
     side_took_the_site_down,
     evidence_says_drain,

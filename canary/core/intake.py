@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from canary.api.change import OriginEvidence
 from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
 from canary.api.reasons import Mode, Phase, Reason, Verb
-from canary.api.run import CanaryRunSpec
+from canary.api.run import CanaryRunSpec, SafetyTerms
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing, Workload
 from canary.core.explain import MAX_ATTEMPTS
+from canary.core.origin import carried
 from canary.core.record import change_digest, policy_digest, record_of
 
 ROUTE_KINDS = ("HTTPRoute",)  # the routers that there are
@@ -43,6 +45,8 @@ class Desired:
     service: str
     """The Service of the target's pods; empty: none, or several."""
     guarded: bool
+    proof: tuple[OriginEvidence, ...] = ()
+    """What a signed statement, if there is one, proves of the origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +227,7 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     assert isinstance(workload, Workload)
     assert desired is not None
     assert desired.serving is not None
-    record = record_of(desired.annotations)
+    record = record_of(desired.annotations, [*desired.proof, *_earlier(workload.template_hash, seen.runs)])
     spec = CanaryRunSpec(
         policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
         policy=policy.spec,
@@ -233,12 +237,18 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
         revision=desired.asked,
         baseline=desired.serving,
         change=record,
-        digest=change_digest(workload.template_hash, policy.spec, record),
+        digest=change_digest(workload.template_hash, policy.spec, record, SafetyTerms()),
         steps=policy.spec.resolved_steps(record.origin),
         attempt=attempt,
     )
     text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
     return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)
+
+
+def _earlier(template_hash: str, runs: Sequence[Run]) -> list[OriginEvidence]:
+    """Return what runs of the same template found of its origin: AI is never taken back."""
+    same = (run for run in runs if run.spec.revision.template_hash == template_hash)
+    return next((found for run in same if (found := carried(run.spec.change.evidence, run.name))), [])
 
 
 def _remembered(policy: Policy, seen: Seen) -> CanaryPolicyStatus:

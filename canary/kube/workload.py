@@ -95,6 +95,12 @@ def revision_of(template: Mapping[str, Any]) -> Revision:
     return Revision(template_hash=template_hash(template), version=version[:128], images=images)
 
 
+def annotations_of(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return a Deployment's annotations and its template's; where both say something, the template's."""
+    template = deployment["spec"]["template"].get("metadata") or {}
+    return {**(deployment["metadata"].get("annotations") or {}), **(template.get("annotations") or {})}
+
+
 def read_owner(client: Client, deployment: Json, service: str) -> Owner:
     """Gather what a side is derived from. Raise ConflictError where the Service is gone."""
     namespace = deployment["metadata"]["namespace"]

@@ -18,7 +18,7 @@ from canary.core.detect.counters import Reading
 from canary.core.evidence import Directive, Evidence, Missing, Route, Side
 from canary.core.intake import Policy
 from canary.core.memory import Memory
-from canary.core.record import policy_digest
+from canary.core.record import changed_fields, policy_digest
 from canary.core.site import Past, question
 from canary.errors import CanaryError, RefusedError, UnavailableError
 from canary.kube import workload
@@ -76,6 +76,9 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         share=Missing(MissingReason.NOT_READ) if analysed is None else analysed.share,
         directives=_directives(hands, run),
         policy_digest="" if isinstance(policy, Missing) or policy is None else policy_digest(policy.spec),
+        record_changes=()
+        if isinstance(observed, Missing)
+        else tuple(changed_fields(run.spec.change, workload.annotations_of(observed.deployment))),
         detaching=policy is None or (not isinstance(policy, Missing) and policy.spec.mode is Mode.OBSERVE),
         orders_in_step=analysed.orders_in_step if analysed else 0.0,
         baseline_ready=analysed is not None and analysed.baseline_ready,

@@ -197,14 +197,10 @@ def _desired(facts: adoption.Facts) -> Desired:
     return Desired(
         asked=workload.revision_of(template),
         serving=workload.revision_of(stable["spec"]["template"]) if stable is not None else None,
-        annotations={**(metadata.get("annotations") or {}), **_template_annotations(template)},
+        annotations=workload.annotations_of(facts.deployment),
         service=service["metadata"]["name"] if service is not None else "",
         guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
     )
-
-
-def _template_annotations(template: Json) -> dict[str, str]:
-    return (template.get("metadata") or {}).get("annotations") or {}
 
 
 def run_name(policy: str, spec: CanaryRunSpec) -> str:

@@ -1,0 +1,238 @@
+"""Origin: every signature of the table in every place and disguise; only a signed statement proves a human."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
+from canary.api.reasons import Origin
+from canary.core.folding import disguised, folded
+from canary.core.origin import (
+    EARLIER_RUN,
+    MAX_EVIDENCE_BYTES,
+    Commit,
+    Forge,
+    agents_of,
+    carried,
+    evidence_of_annotations,
+    evidence_of_commits,
+    evidence_of_forge,
+    origin_of,
+    parse_evidence,
+    write_evidence,
+)
+from canary.core.signatures import SIGNATURES
+
+DANA, SHA = "Dana Doe <dana@example.com>", "0123456789abcdef0123456789abcdef01234567"
+PROSE = "Move the confirmation call\n\nThe old library is out of support.\n"
+LOOKALIKE = str.maketrans({"a": "а", "e": "е", "o": "о", "c": "с", "p": "р", "i": "і", "A": "Α", "C": "С"})
+Disguise = Callable[[str], str]
+
+DISGUISES: dict[str, Disguise] = {
+    "as it is": str,
+    "shouted": str.upper,
+    "with lookalike letters": lambda text: text.translate(LOOKALIKE),
+    "with wide letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+    "with invisible characters": "\u200b".join,
+    "with accents": lambda text: text.replace("e", "e\u0301").replace("o", "ö"),
+}
+LAYOUTS: dict[str, Disguise] = {
+    "as a trailer": lambda line: f"{PROSE}\n{line}\n",
+    "with CRLF": lambda line: f"{PROSE}\n{line}\nSigned-off-by: {DANA}\n".replace("\n", "\r\n"),
+    "folded": lambda line: f"{PROSE}\n{line.replace(' ', chr(10) + '  ', 1)}\n",
+    "in a squash": lambda line: f"Release 2 (#7)\n\n* First\n\n> {line}\n\n* Second\n\n{PROSE}",
+    "in the middle": lambda line: f"{PROSE}\n{line}\n\n{PROSE}\n\nReviewed-by: {DANA}\n",
+}
+
+
+def commit(message: str = PROSE, author: str = DANA, committer: str = DANA) -> Commit:
+    return Commit(SHA, author, committer, message)
+
+
+def signed_lines() -> Iterator[tuple[str, str]]:
+    """Every line by which an agent of the table signs a message, with the agent."""
+    for each in SIGNATURES:
+        yield from ((each.agent, f"Co-authored-by: Somebody {mark}") for mark in each.marks)
+        yield from (
+            (each.agent, f"Co-authored-by: X <{number}+x@users.noreply.github.com>")
+            for number in each.accounts
+        )
+        yield from ((each.agent, f"Co-authored-by: {name.rstrip('*')} <>") for name in each.names)
+        yield from ((each.agent, f"{trailer.capitalize()}: 42") for trailer in each.trailers)
+
+
+def people() -> Iterator[tuple[str, str]]:
+    """Every author, committer or opener that is an agent."""
+    for each in SIGNATURES:
+        yield from ((each.agent, mark) for mark in each.marks)
+        yield from ((each.agent, f"X <{number}+x@users.noreply.github.com>") for number in each.accounts)
+        yield from ((each.agent, f"{name.replace('*', ' 5')} <dana@example.com>") for name in each.names)
+        yield from ((each.agent, f"Dana ({name.replace('*', '')}) <dana@example.com>") for name in each.names)
+
+
+LINES, PEOPLE = list(signed_lines()), list(people())
+MESSAGES = [
+    (agent, f"{how}, {where}: {line}", lay(disguise(line)))
+    for agent, line in LINES
+    for how, disguise in DISGUISES.items()
+    for where, lay in LAYOUTS.items()
+]
+
+
+def test_the_corpus_is_as_large_as_it_should_be() -> None:
+    assert len(MESSAGES) >= 2_000
+    assert {agent for agent, _, _ in MESSAGES} == {signature.agent for signature in SIGNATURES}
+
+
+@pytest.mark.parametrize("agent", [signature.agent for signature in SIGNATURES])
+def test_each_signature_is_found_in_a_message_in_each_layout_and_disguise(agent: str) -> None:
+    missed = []
+    for whose, name, message in MESSAGES:
+        if whose == agent:
+            evidence = evidence_of_commits([commit("First"), commit(message), commit("Last")])
+            if agent not in agents_of(evidence) or origin_of(evidence) is not Origin.AI:
+                missed.append(name)
+    assert not missed
+
+
+@pytest.mark.parametrize(("agent", "person"), PEOPLE)
+def test_each_signature_is_found_as_author_committer_and_opener(agent: str, person: str) -> None:
+    for found in (
+        evidence_of_commits([commit(author=person)]),
+        evidence_of_commits([commit(committer=person)]),
+        evidence_of_forge(Forge(opener=person)),
+    ):
+        assert agent in agents_of(found)
+        assert origin_of(found) is Origin.AI
+
+
+def test_branches_labels_and_the_texts_of_a_pull_request_are_read() -> None:
+    for each in SIGNATURES:
+        for name in each.branches:
+            for branch in (f"{name}fix-tax", f"refs/heads/dana/{name.upper()}fix"):
+                assert agents_of(evidence_of_forge(Forge(branch=branch))) == [each.agent]
+        for label in each.labels:
+            found = evidence_of_forge(Forge(labels=("bug", label.upper().replace("-", " "))))
+            assert each.agent in agents_of(found)
+    found = evidence_of_forge(Forge(texts=("Title", f"Body\n\n{LINES[0][1]}")))
+    assert agents_of(found) == [LINES[0][0]]
+
+
+def test_people_and_plain_words_are_no_agents() -> None:
+    innocent = (
+        PROSE,
+        "Remove the copilot from the flight plan\n\nraider: a game. Fix cursor position. By kiro, I mean the film.",
+        "Say 198982749\n\nReviewed-by: Claudette <c@example.com>\nMail Codexia <x@codex.example.com>",
+    )
+    assert not evidence_of_commits([commit(text, "Jules Verne <jules@example.com>") for text in innocent])
+    assert not evidence_of_forge(Forge("feature/cursor", "dana", ("bug", "maintenance"), innocent))
+
+
+def test_a_stripped_signature_leaves_unknown_and_never_human() -> None:
+    found = evidence_of_commits([commit("Squash\n\n* one\n* two")])
+    assert origin_of(found) is Origin.UNKNOWN
+
+
+def test_no_message_of_the_corpus_and_no_label_makes_a_human() -> None:
+    for _, name, message in MESSAGES:
+        assert origin_of(evidence_of_commits([commit(message)])) is not Origin.HUMAN, name
+    claims = {key.value: "human" for key in ChangeAnnotation}
+    assert origin_of(evidence_of_annotations(claims)) is not Origin.HUMAN
+    assert origin_of(evidence_of_forge(Forge(labels=("human", "no-ai")))) is Origin.UNKNOWN
+
+
+def test_letters_that_look_like_others_keep_a_proof_from_counting() -> None:
+    proof = OriginEvidence(level="E4", says=Origin.HUMAN, source="attestation")
+    for name in ("Kirо Аgеnt", "Сlaude", "Cur\u200bsor", "soft\u00adware"):
+        assert disguised(f"Fix, by {name}")
+        found = evidence_of_commits([commit(f"Fix, by {name}x and others")])
+        assert origin_of([proof, *found]) in (Origin.UNKNOWN, Origin.AI)
+    for plain in ("Größe für Žluťoučký", "Сделать заказ быстрее", "naïve café 👩‍🚀", "Δt = 5 µs"):
+        assert not disguised(plain)
+
+
+def test_ten_megabytes_are_read_whole_and_soon() -> None:
+    for filler in ("many words and a: colon\n", "ключ: слово\n", "> \r\n"):
+        message = filler * (10_000_000 // len(filler)) + "\n" + LINES[0][1]
+        started = time.monotonic()
+        assert agents_of(evidence_of_commits([commit(message)])) == [LINES[0][0]]
+        assert time.monotonic() - started < 30
+
+
+def test_one_item_an_agent_says_where_it_was_first_seen_and_how_many_more_there_are() -> None:
+    agent, line = LINES[0]
+    (item,) = evidence_of_commits([commit(), *[commit(f"{PROSE}\n{line}")] * 3])
+    assert (item.source, item.level) == (agent, "E1")
+    assert SHA[:12] in item.detail
+    assert item.detail.endswith("and 2 more commits")
+
+
+def test_the_most_suspicious_evidence_wins() -> None:
+    items = {
+        says: OriginEvidence(level="E4" if says is Origin.HUMAN else "E1", says=says, source="x")
+        for says in Origin
+    }
+    ai, human, unknown = items[Origin.AI], items[Origin.HUMAN], items[Origin.UNKNOWN]
+    assert origin_of([]) is Origin.UNKNOWN
+    assert origin_of([human]) is Origin.HUMAN
+    assert origin_of([human, unknown]) is Origin.UNKNOWN
+    assert origin_of([human, unknown, ai]) is Origin.AI
+    forged = [human.model_copy(update={"level": level}) for level in ("E0", "E1", "E2", "E3")]
+    assert origin_of(forged) is Origin.UNKNOWN
+
+
+def test_an_api_writer_that_is_an_agent_counts() -> None:
+    (item,) = evidence_of_annotations({ChangeAnnotation.CHANGED_BY.value: SIGNATURES[0].marks[0]})
+    assert (item.level, item.says) == ("E2", Origin.AI)
+
+
+def test_ai_of_an_earlier_run_is_carried_and_human_is_not() -> None:
+    said = [OriginEvidence(level="E1", says=Origin.AI, source="kiro")]
+    (item,) = carried(said, "shop-1")
+    assert (item.says, item.source) == (Origin.AI, EARLIER_RUN)
+    assert not carried([OriginEvidence(level="E4", says=Origin.HUMAN, source="attestation")], "shop-1")
+
+
+def test_evidence_comes_back_from_its_annotation_less_what_only_we_may_say() -> None:
+    written = [
+        OriginEvidence(level="E1", says=Origin.AI, source="kiro", detail="in the message"),
+        OriginEvidence(level="E4", says=Origin.UNKNOWN, source="attestation"),
+        OriginEvidence(level="E4", says=Origin.HUMAN, source="attestation"),
+    ]
+    read = parse_evidence(write_evidence(written))
+    assert [(item.level, item.says) for item in read] == [("E1", Origin.AI), ("E0", Origin.UNKNOWN)]
+
+
+def test_long_evidence_is_cut_to_its_place_and_keeps_the_suspicion() -> None:
+    items = [
+        OriginEvidence(level="E1", says=Origin.UNKNOWN, source=f"s{i}", detail="é" * 250) for i in range(90)
+    ]
+    items.append(OriginEvidence(level="E1", says=Origin.AI, source="kiro"))
+    text = write_evidence(items)
+    assert len(text.encode()) <= MAX_EVIDENCE_BYTES
+    assert origin_of(parse_evidence(text)) is Origin.AI
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]]", "42", '"x"', "[42]", "[" * 50_000, "[" + "1," * 9_000 + "1]", '[{"a":1}]']
+)
+def test_evidence_that_cannot_be_read_is_suspicious(text: str) -> None:
+    (item,) = parse_evidence(text)
+    assert item.says is Origin.UNKNOWN
+
+
+def test_annotations_never_hold_more_evidence_than_the_record_takes() -> None:
+    items: list[Any] = [{"level": "E1", "says": "ai", "source": f"s{i}"} for i in range(60)]
+    annotations = {
+        ChangeAnnotation.ORIGIN.value: "ai",
+        ChangeAnnotation.AGENTS.value: "kiro",
+        ChangeAnnotation.ORIGIN_EVIDENCE.value: json.dumps(items),
+    }
+    assert len(evidence_of_annotations(annotations)) == MAX_EVIDENCE
+
+
+def test_folding_keeps_lines_and_words() -> None:
+    assert folded("A  b\r\n c\nD\te") == "a b c\nd e"
