@@ -91,8 +91,8 @@ def poisson_limits(count: float, level: float = 0.05) -> tuple[float, float]:
     """Return the exact (Garwood 1936) limits of a Poisson mean, of which `count` events, whole or not, were seen."""
     if count > _EXACT_UP_TO:
         return _cube_root_limit(count, -TWO_SIDED_95), _cube_root_limit(count + 1.0, TWO_SIDED_95)
-    low = _gamma_quantile(count, level / 2.0) if count > 0 else 0.0
-    return low, _gamma_quantile(count + 1.0, 1.0 - level / 2.0)
+    low = _gamma_quantile(count, level / 2.0, -TWO_SIDED_95) if count > 0 else 0.0
+    return low, _gamma_quantile(count + 1.0, 1.0 - level / 2.0, TWO_SIDED_95)
 
 
 def _cube_root_limit(shape: float, sigmas: float) -> float:
@@ -100,17 +100,17 @@ def _cube_root_limit(shape: float, sigmas: float) -> float:
     return shape * (1.0 - 1.0 / (9.0 * shape) + sigmas / (3.0 * sqrt(shape))) ** 3
 
 
-def _gamma_quantile(shape: float, chance: float) -> float:
-    """Narrow the quantile down by Newton's steps; one that would leave the bracket is a halving instead."""
+def _gamma_quantile(shape: float, chance: float, sigmas: float) -> float:
+    """Narrow the quantile down by Newton's steps from near `sigmas`; one that left the bracket is a halving instead."""
     low, high = 0.0, shape + 10.0 * sqrt(shape) + 20.0
-    x = shape
+    x = near if low < (near := _cube_root_limit(shape, sigmas)) < high else shape
     for _ in range(_MAX_HALVINGS):
         excess = _gamma_below(shape, x) - chance
         low, high = (x, high) if excess < 0 else (low, x)
         slope = exp((shape - 1.0) * log(x) - x - lgamma(shape))
         newton = x - excess / slope if slope > 0 else low
         step = newton if low < newton < high else (low + high) / 2.0
-        if abs(step - x) <= 1e-13 * x:
+        if abs(step - x) <= 1e-10 * x:
             return step
         x = step
     return x
