@@ -265,6 +265,12 @@ class Shop:
         self.until(lambda: self.phase() == phase.value, f"the run is {phase.value}", limit_seconds)
         return self.run()
 
+    def reach_end(self, limit_seconds: float = END_SECONDS) -> Object:
+        """Wait until the run has ended, one way or another; return it."""
+        finals = {phase.value for phase in Phase if phase.final}
+        self.until(lambda: self.phase() in finals, "the run has ended", limit_seconds)
+        return self.run()
+
     def reach_slice(self) -> None:
         self.until(lambda: self.weight_ppm() > 0, "the first slice is written", SLICE_SECONDS)
 

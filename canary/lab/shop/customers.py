@@ -32,6 +32,10 @@ class Sales:
     placed: int = 0  # who got an order number
     failed: int = 0  # answers of 500 and above
     broken: int = 0  # connections that ended without an answer
+    first_lost_at: float | None = (
+        None  # Unix seconds: when the first who meant to order was answered, and could not
+    )
+    last_at: float | None = None  # and when the last answer came
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,11 @@ class Customers:
         for sales in (self.total, self.by_version.setdefault(_version(answer), Sales())):
             sales.requests += 1
             sales.wanted += buys
-            sales.placed += b'"order"' in answer.body
+            sales.placed += (placed := b'"order"' in answer.body)
             sales.failed += answer.start[1].startswith("5")
+            sales.last_at = time.time()
+            if buys and not placed and sales.first_lost_at is None:
+                sales.first_lost_at = sales.last_at
 
 
 def _version(answer: Message) -> str:
