@@ -4,7 +4,7 @@ Gathers, lets `core.intake` consider, and does the one thing that it names. Runs
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from canary.api.marks import TRUE, Mark
@@ -52,8 +52,9 @@ class PolicyTicker:
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
             return IDLE_SECONDS
-        intake = consider(policy, self._seen(policy))
-        self._do(policy, intake)
+        seen = self._seen(policy)
+        intake = consider(policy, seen)
+        self._do(policy, intake, seen.runs)
         self._say(stored, intake.status.wire(), (intake.reason, intake.message))
         return BUSY_SECONDS if intake.start or intake.adopt or intake.relock else IDLE_SECONDS
 
@@ -132,7 +133,7 @@ class PolicyTicker:
 
     # -- act -------------------------------------------------------------------------------------------------------
 
-    def _do(self, policy: Policy, intake: Intake) -> None:
+    def _do(self, policy: Policy, intake: Intake, runs: Sequence[Run]) -> None:
         target = policy.spec.target.name
         if intake.adopt:
             workload.adopt(self._hands.client, policy.namespace, target)
@@ -141,13 +142,13 @@ class PolicyTicker:
         if intake.release:
             workload.release(self._hands.client, policy.namespace, target, intake.release)
         if intake.start is not None:
-            self._record(policy, intake.start)
+            self._record(policy, intake.start, runs)
         for each in intake.answers:
             self._answer(policy, each)
 
-    def _record(self, policy: Policy, spec: CanaryRunSpec) -> None:
+    def _record(self, policy: Policy, spec: CanaryRunSpec, runs: Sequence[Run]) -> None:
         """Create the run; its name is derived from what it tries, so that a second create is the same one."""
-        name = run_name(policy.name, spec)
+        name = run_name(policy.name, spec, {run.name for run in runs})
         metadata = {
             "name": name,
             "namespace": policy.namespace,
@@ -203,8 +204,8 @@ def _desired(facts: adoption.Facts) -> Desired:
     )
 
 
-def run_name(policy: str, spec: CanaryRunSpec) -> str:
-    """Return the run's name: the policy, the digest of the change, and the attempt where it is not the first."""
-    suffix = spec.digest.removeprefix("sha256:")[:8]
-    again = f"-{spec.attempt}" if spec.attempt > 1 else ""
-    return f"{policy[:MAX_RUN_NAME]}-{suffix}{again}"
+def run_name(policy: str, spec: CanaryRunSpec, taken: Collection[str]) -> str:
+    """Return the run's name: the policy, the digest of the change, and a number where that is taken."""
+    name = f"{policy[:MAX_RUN_NAME]}-{spec.digest.removeprefix('sha256:')[:8]}"
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+    return next(free for free in (name, *numbered) if free not in taken)
