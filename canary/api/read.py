@@ -17,11 +17,12 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from canary.api.kinds import CANARY_POLICY, CANARY_REQUEST, CANARY_RUN, KINDS, Kind
+from canary.api.kinds import CANARY_POLICY, CANARY_REQUEST, CANARY_RUN, KINDS, SAFETY_POLICY, Kind
 from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus
 from canary.api.reasons import API_VERSION
 from canary.api.request import CanaryRequestSpec
 from canary.api.run import CanaryRunSpec, CanaryRunStatus
+from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.api.types import Model
 from canary.errors import RefusedError
 
@@ -79,6 +80,16 @@ def parse_run(raw: object, reading: Reading = Reading.STRICT) -> CanaryRunSpec:
 def parse_request(raw: object, reading: Reading = Reading.STRICT) -> CanaryRequestSpec:
     """Return the spec of a whole CanaryRequest; raise InvalidObject listing every problem."""
     return _read(raw, CANARY_REQUEST, CanaryRequestSpec, reading)
+
+
+def parse_safety(raw: object) -> SafetyPolicySpec:
+    """Return the spec of a whole SafetyPolicy, read strictly: a rule that is not known is not passed over."""
+    return _read(raw, SAFETY_POLICY, SafetyPolicySpec, Reading.STRICT)
+
+
+def parse_safety_status(raw: object) -> SafetyPolicyStatus:
+    """Return the status, leniently; an object without one has the first status."""
+    return _read_status(raw, SAFETY_POLICY, SafetyPolicyStatus)
 
 
 def parse_policy_status(raw: object) -> CanaryPolicyStatus:

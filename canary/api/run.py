@@ -13,6 +13,7 @@ from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.policy import CanaryPolicySpec, Revision, Step
 from canary.api.reasons import PPM, Origin, Phase, Verb, Verdict
 from canary.api.types import (
+from canary.api.safety import Strength
     Condition,
     Count,
     Digest,
@@ -45,6 +46,19 @@ class SafetyTerms(Model):
     policies: Annotated[list[Name], Field(max_length=16)] = []
     """The safety policies that asked for it."""
 
+    digest: Digest | None = None
+    """Digest of their rules on this change; other rules are another run."""
+
+
+class Finding(Model):
+    """A known failure pattern that the change shows."""
+
+    id: Word
+    """For example KP-105, or one of your own."""
+    strength: Strength
+    """refuse: it does not start; approve: it waits until a senior accepts this id; note: it is said."""
+    message: Sentence
+    """What was found, and what to do."""
 
 class CanaryRunSpec(Model):
     """The plan of one attempt, pinned."""
@@ -74,6 +88,8 @@ class CanaryRunSpec(Model):
     safety: SafetyTerms = SafetyTerms()
     """What the safety policies asked of this change; without any: nothing."""
 
+    findings: Annotated[list[Finding], Field(max_length=64)] = []
+    """Known failure patterns that the change shows."""
     @property
     def origin(self) -> Origin:
         return self.change.origin
@@ -251,11 +267,13 @@ class Approval(Model):
     accepts: Annotated[list[Word], Field(max_length=16)] = []
     """Findings of known failure patterns that the person accepts."""
     expires_at: Timestamp | None = None
-    """From then on it does not count."""
+    """From then on nothing rises on it."""
+    present: bool = False
+    """It carries a verified signature of a security key that somebody touched."""
     step: Count = 0
     """The step it was given for."""
     counts: bool = True
-    """Whether it counts."""
+    """Whether it counts, until it expires."""
     why_not: Sentence = ""
     """If not, why."""
     at: Timestamp

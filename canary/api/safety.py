@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import PPM
 from canary.api.types import (
     Condition,
@@ -81,7 +82,7 @@ class RecordRules(Model):
 
 
 class ApprovalRules(Model):
-    """Whose word a change written or touched by AI needs before its weight may rise above the unapproved one."""
+    """Whose word a change, whoever wrote it, needs before its weight may rise above the unapproved one."""
 
     count: Annotated[int, Field(ge=0, le=8, json_schema_extra={"format": "int32"})] = 2
     """How many different people; no author of the change counts, and no machine."""
@@ -146,14 +147,14 @@ class PatternRules(Model):
 
 
 class ExposureRules(Model):
-    """How much traffic a change written or touched by AI may have."""
+    """How much traffic a change may have."""
 
     unapproved_max: DefaultedPercent = 10_000
-    """Largest share without the approvals."""
+    """Largest share without the approvals, whoever wrote the change."""
     first_slice_max: DefaultedPercent = 10_000
-    """Largest first slice."""
+    """Largest first slice of a change that is not proved human; a plan that begins higher gets a step before it."""
     max_step_ratio: Annotated[int, Field(ge=2, le=1000, json_schema_extra={"format": "int32"})] = 5
-    """How many times the former weight a step may be."""
+    """How many times the former weight a step of such a change may be; a plan that leaps gets steps between."""
 
 
 class OrderBudget(Model):
@@ -334,5 +335,9 @@ class SafetyPolicyStatus(Model):
     """A weaker text that waits for approval."""
     brake: BrakeStatus | None = None
     """The brake, while it is on."""
+    brake_released_at: Timestamp | None = None
+    """When a person last said resume: earlier rollbacks do not pull the brake again."""
     budgets: Annotated[list[SpentBudget], Field(max_length=128)] = []
     """Orders lost today."""
+    notices: Annotated[list[Notice], Field(max_length=MAX_NOTICES)] = []
+    """What people must be told of this policy: its end, a falling coverage, the brake."""

@@ -6,7 +6,7 @@ condition, page and CLI all show.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from canary.api.policy import Step
 from canary.api.reasons import PPM, Phase, Reason
 from canary.api.run import MAX_TIMELINE, CanaryRunSpec, CanaryRunStatus, TimelineEntry
 from canary.core.actions import Action
-from canary.core.evidence import Evidence, Missing, Route, Side, Workload
+from canary.core.evidence import Evidence, Missing, Route, Safety, Side, Workload
 
 MIN_SIDE_PODS = 2
 
@@ -118,6 +118,10 @@ class Situation:
         return None if isinstance(self.evidence.route, Missing) else self.evidence.route
 
     @property
+    def safety(self) -> Safety | None:
+        return None if isinstance(self.evidence.safety, Missing) else self.evidence.safety
+
+    @property
     def next_step(self) -> Step | None:
         index = self.status.step + 1
         return self.spec.steps[index] if index < len(self.spec.steps) else None
@@ -138,6 +142,18 @@ class Situation:
 
     def with_status(self, status: CanaryRunStatus) -> "Situation":
         return replace(self, run=replace(self.run, status=status))
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why exposure may not rise now."""
+
+    reason: Reason
+    message: str
+
+
+Gate = Callable[[Situation], Closed | None]
+"""A fact that must hold before exposure may rise, named by what must be true."""
 
 
 def side_pods(stable_pods: int, weight_ppm: int, headroom: float) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
 from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, CanaryRunStatus
-from canary.core import gates
+from canary.core import gates, quorum
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
 from canary.core.wording import no_such_step, share
@@ -140,16 +140,20 @@ def _approve(situation: Situation, directive: Directive) -> _Reply:
     waiting = [
         i for i, step in enumerate(situation.spec.steps) if step.approval and i > situation.status.step
     ]
-    if not waiting:
+    if not waiting and quorum.asked(situation) == (0, 0):
         return situation.status, False, "no step of this run waits for an approval"
-    status = _with_approval(situation, directive, waiting[0])
-    because = Because(
-        Reason.APPROVAL_RECORDED,
-        f"approved by {directive.requester}: {directive.reason}",
-        directive.requester,
-    )
-    step = share(situation.spec.steps[waiting[0]].weight)
-    return record(situation.now, status, because), True, f"recorded for {step}"
+    index = waiting[0] if waiting else situation.status.step + 1
+    asked = situation.with_status(_with_approval(situation, directive, index))
+    asked = asked.with_status(quorum.recounted(asked))
+    given, electorate, found = asked.status.approvals[-1], quorum.electorate_of(asked), quorum.standing(asked)
+    missing = found.missing(electorate) if electorate is not None and not found.suffices else ""
+    if not given.counts:  # not kept: what does not count must not push out what does
+        return situation.status, False, f"{given.why_not}. Now: {missing}" if missing else given.why_not
+    who, text = directive.requester, f"approved by {directive.requester}: {directive.reason}"
+    status = record(situation.now, asked.status, Because(Reason.APPROVAL_RECORDED, text, who))
+    if quorum.asked(situation) != (0, 0):
+        return status, True, f"recorded; {missing or 'that is all that was asked'}"
+    return status, True, f"recorded for {share(situation.spec.steps[index].weight)}"
 
 
 def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:
@@ -158,7 +162,20 @@ def _with_approval(situation: Situation, directive: Directive, index: int) -> Ca
         verb=Verb.PROMOTE if directive.verb is Verb.PROMOTE else Verb.APPROVE,
         requester=directive.requester[:256],
         groups=list(directive.groups[:64]),
+        digest=directive.digest or None,
+        reason=directive.reason[:1024],
+        accepts=list(directive.accepts[:16]),
+        expires_at=directive.expires_at,
+        present=directive.present,
         step=index,
         at=situation.now,
     )
-    return change(situation.status, approvals=[*situation.status.approvals, approval][-MAX_APPROVALS:])
+    steps_matter = quorum.asked(situation) == (0, 0)
+    kept = [each for each in situation.status.approvals if not _renews(approval, each, steps_matter)]
+    return change(situation.status, approvals=[*kept, approval][-MAX_APPROVALS:])
+
+
+def _renews(approval: Approval, earlier: Approval, steps_matter: bool) -> bool:
+    """Tell whether the approval is the same person's word again, for a longer time."""
+    same = approval.requester == earlier.requester and approval.verb is earlier.verb is Verb.APPROVE
+    return same and (approval.step == earlier.step or not steps_matter)

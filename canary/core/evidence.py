@@ -5,11 +5,14 @@ counted as zero, and after a bounded blind time it lowers exposure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from enum import StrEnum
 
+from canary.api.people import People
 from canary.api.reasons import MissingReason, Reason, Verb, Verdict
 from canary.api.run import Coordinate
+from canary.api.safety import SafetyPolicySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,48 @@ class Directive:
     to_ppm: int | None = None
     machine: bool = False
     """A service account, node or system identity: it may abort and hold, nothing else."""
+    accepts: tuple[str, ...] = ()
+    """Ids of known failure patterns that an approval accepts."""
+    expires_at: datetime | None = None
+    present: bool = False
+    """It carries a verified signature of a security key that somebody touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another run, as the limits see it."""
+
+    workload: str
+    """Namespace and name, as a SafetyPolicy's groups have it."""
+    active: bool
+    """It has begun, is not over, and is not proved human."""
+    rolled_back_at: datetime | None
+    """When its evidence took it back; None: it did not."""
+    lost: float = 0.0
+    """Orders that it lost, estimate."""
+    seen_at: datetime | None = None
+    """When: its end, or now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What the safety policies in force ask of a run now, and the facts that their rules are about."""
+
+    names: tuple[str, ...]
+    rules: SafetyPolicySpec
+    digest: str
+    """Of the rules that a run pins."""
+    zones: Mapping[str, tzinfo | None] = field(default_factory=dict[str, tzinfo | None])
+    """Time zone -> its data; None or absent: there is none."""
+    people: People = People()
+    may_approve: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    """Requester -> whether the API server grants them `approve` now; absent: not known."""
+    neighbours: tuple[Neighbour, ...] = ()
+    """Every other run that the limits may concern."""
+    braked: str = ""
+    """Why the brake is on; empty: it is off."""
+    brake_released_at: datetime | None = None
+    """When a person last let the brake go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +213,5 @@ class Evidence:
     """The lease is valid with time to spare."""
     closed_gates: Mapping[Reason, str] | None = None
     """Facts from outside the run that forbid raising now (freeze, limits, guard, CRDs): reason -> sentence."""
+    safety: Safety | Missing | None = None
+    """None: no safety policy was written for this tier."""

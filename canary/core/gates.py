@@ -4,24 +4,11 @@ A gate is a pure function `Situation -> Closed | None`, named by what must be tr
 raise; the first that is closed is the sentence that people read. Nothing that lowers exposure ever asks a gate.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from canary.api.reasons import Phase, Reason, Verb, Verdict
-from canary.core.decision import Situation
+from canary.core import limits, quorum
+from canary.core.decision import Closed, Gate, Situation
 from canary.core.evidence import Acceptance, Drift, Missing, Share
 from canary.core.wording import share
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Why exposure may not rise now."""
-
-    reason: Reason
-    message: str
-
-
-Gate = Callable[[Situation], Closed | None]
 
 
 def controller_leads(situation: Situation) -> Closed | None:
@@ -143,7 +130,25 @@ def below_the_cap(situation: Situation) -> Closed | None:
     return Closed(Reason.HOLD_STARTED, f"promoted to {share(cap)} and no further; `canary promote` goes on")
 
 
-START_GATES: tuple[Gate, ...] = (outside_allows, nobody_holds, workload_is_whole, controller_leads)
+# What the safety policies ask: first what nobody can help now, then what people can give.
+_SAFETY: tuple[Gate, ...] = (
+    limits.safety_is_readable,
+    limits.no_freeze_is_on,
+    limits.brake_is_off,
+    limits.budget_is_left,
+    quorum.cooled_down,
+    quorum.approvals_suffice,
+    quorum.findings_are_accepted,
+)
+START_GATES: tuple[Gate, ...] = (
+    outside_allows,
+    nobody_holds,
+    limits.origin_is_allowed,
+    *_SAFETY,
+    limits.a_place_is_free,
+    workload_is_whole,
+    controller_leads,
+)
 RAISE_GATES: tuple[Gate, ...] = (
     outside_allows,
     workload_is_whole,
@@ -153,6 +158,7 @@ RAISE_GATES: tuple[Gate, ...] = (
     traffic_obeys,
     evidence_suffices,
     below_the_cap,
+    *_SAFETY,
     next_step_is_approved,
     nobody_holds,
     side_is_ready_for_next,
@@ -161,6 +167,7 @@ RAISE_GATES: tuple[Gate, ...] = (
 COMMIT_GATES: tuple[Gate, ...] = (
     outside_allows,
     nobody_holds,
+    *_SAFETY,
     workload_is_whole,
     route_is_accepted,
     controller_leads,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from canary.api.reasons import MissingReason, Phase, Reason, Verb, Verdict
+from canary.core import quorum
 from canary.core.decision import Because, Situation
 from canary.core.evidence import Drift, Missing, Share
 
@@ -78,6 +79,23 @@ def policy_was_changed(situation: Situation) -> Ending | None:
     return Ending(
         Phase.SUPERSEDED, Because(Reason.POLICY_CHANGED, "the policy was changed; a new run starts by it")
     )
+
+
+def safety_was_changed(situation: Situation) -> Ending | None:
+    """Approvals were given under certain rules: under others they are asked for anew, from weight 0."""
+    safety = situation.evidence.safety
+    if situation.phase not in BEFORE_COMMIT or isinstance(safety, Missing):
+        return None
+    if (safety.digest if safety is not None else None) == situation.spec.safety.digest:
+        return None
+    text = "the safety policies ask something else of this change now; a new run starts by them, without traffic"
+    return Ending(Phase.SUPERSEDED, Because(Reason.POLICY_CHANGED, text))
+
+
+def quorum_was_lost(situation: Situation) -> Ending | None:
+    """Somebody whose word carried this weight lost the right to give it. What only expired takes nothing away."""
+    text = quorum.lost(situation) if situation.phase in JUDGED else ""
+    return Ending(Phase.PAUSED, Because(Reason.APPROVALS_MISSING, text)) if text else None
 
 
 def record_was_changed(situation: Situation) -> Ending | None:
@@ -208,9 +226,11 @@ GUARDS: tuple[Guard, ...] = (
     policy_let_go,
     policy_was_changed,
     record_was_changed,
+    safety_was_changed,
     change_was_rejected,
     side_took_the_site_down,
     evidence_says_drain,
+    quorum_was_lost,
     side_gets_too_much,
     route_was_rewritten,
     side_has_no_ready_pod,

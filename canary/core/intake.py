@@ -11,14 +11,16 @@ from datetime import datetime
 from canary.api.change import OriginEvidence
 from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
 from canary.api.reasons import Mode, Phase, Reason, Verb
-from canary.api.run import CanaryRunSpec, SafetyTerms
+from canary.api.run import CanaryRunSpec
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
+from canary.core.effective import Effective, fitted, terms_of
 from canary.core.evidence import Directive, Missing, Workload
 from canary.core.explain import MAX_ATTEMPTS
 from canary.core.origin import carried
 from canary.core.record import change_digest, policy_digest, record_of
 
+MAX_STEPS = 21  # of a run
 ROUTE_KINDS = ("HTTPRoute",)  # the routers that there are
 TAKEN_BACK = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.REJECTED})
 
@@ -64,6 +66,8 @@ class Seen:
     """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
     bypasses: tuple[Directive, ...] = ()
     """Requests to let a held change go as it is; each names the template by its hash."""
+    ruling: Effective | Missing | None = None
+    """What the safety policies in force say of this tier; None: none was written for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +212,15 @@ def _again(policy: Policy, seen: Seen, status: CanaryPolicyStatus, before: Rejec
     retry = next((d for d in seen.retries if not d.machine), None)
     if retry is None:
         return Intake(status, reason=Reason.REJECTED_BEFORE, message=f"{text}; `canary retry` tries it again")
-    if before.attempts >= MAX_ATTEMPTS:
+    most = MAX_ATTEMPTS if not isinstance(seen.ruling, Effective) else seen.ruling.spec.limits.attempts
+    if before.attempts >= most:
         refused = Answer(
             retry.uid, retry.name, False, f"{text}; {before.attempts} attempts are the limit: push a fix"
         )
         return Intake(status, reason=Reason.ATTEMPT_LIMIT, message=refused.message, answers=(refused,))
     started = _start(policy, seen, status, attempt=before.attempts + 1)
     done = Answer(
-        retry.uid, retry.name, True, f"attempt {before.attempts + 1} of {MAX_ATTEMPTS} starts without traffic"
+        retry.uid, retry.name, True, f"attempt {before.attempts + 1} of {most} starts without traffic"
     )
     return Intake(
         started.status, start=started.start, reason=started.reason, message=started.message, answers=(done,)
@@ -227,7 +232,15 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     assert isinstance(workload, Workload)
     assert desired is not None
     assert desired.serving is not None
+    if isinstance(seen.ruling, Missing):
+        text = f"a change is held until the safety policies can be read: {seen.ruling.detail}"
+        return Intake(status, reason=Reason.LIMIT_REACHED, message=text)
     record = record_of(desired.annotations, [*desired.proof, *_earlier(workload.template_hash, seen.runs)])
+    safety = terms_of(seen.ruling)
+    steps = fitted(policy.spec.resolved_steps(record.origin), record.origin, seen.ruling)
+    if len(steps) > MAX_STEPS:
+        text = f"within the safety policy's first slice and ratio the plan has {len(steps)} steps, {MAX_STEPS} are "
+        return Intake(status, reason=Reason.LIMIT_REACHED, message=f"{text}the most: remove some from spec.steps")
     spec = CanaryRunSpec(
         policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
         policy=policy.spec,
@@ -237,9 +250,10 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
         revision=desired.asked,
         baseline=desired.serving,
         change=record,
-        digest=change_digest(workload.template_hash, policy.spec, record, SafetyTerms()),
-        steps=policy.spec.resolved_steps(record.origin),
+        digest=change_digest(workload.template_hash, policy.spec, record, safety),
+        steps=steps,
         attempt=attempt,
+        safety=safety,
     )
     text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
     return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)

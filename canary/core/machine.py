@@ -10,12 +10,12 @@ from datetime import datetime
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
-from canary.core import gates, intent
+from canary.core import gates, intent, quorum
 from canary.core.decision import Answer, Because, Decision, Situation, change, enter, set_traffic, stay
 from canary.core.directives import hear
 from canary.core.endings import answers_at_the_end, at_zero, end, pause_run
 from canary.core.evidence import Acceptance, Missing, Share
-from canary.core.guards import AFTER_COMMIT, first_ending
+from canary.core.guards import AFTER_COMMIT, BEFORE_COMMIT, first_ending
 from canary.core.wording import share
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
@@ -28,6 +28,8 @@ _SOON_OVER = frozenset(
 def decide(situation: Situation) -> Decision:
     """Return what follows from this look. Pure: the same situation gives the same decision."""
     observed = situation.with_status(_with_observations(situation))
+    if observed.phase in BEFORE_COMMIT:
+        observed = observed.with_status(quorum.recounted(observed))
     ending = first_ending(observed)
     if ending is not None:
         return _finish(observed, end(observed, ending), answers_at_the_end(observed, ending))

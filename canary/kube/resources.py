@@ -113,4 +113,7 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "Cust
 CANARYPOLICIES = Resource(GROUP, VERSION, "canarypolicies", "CanaryPolicy")
 CANARYRUNS = Resource(GROUP, VERSION, "canaryruns", "CanaryRun")
 CANARYREQUESTS = Resource(GROUP, VERSION, "canaryrequests", "CanaryRequest")
+SUBJECTACCESSREVIEWS = Resource(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
 SAFETYPOLICIES = Resource(GROUP, VERSION, "safetypolicies", "SafetyPolicy", namespaced=False)

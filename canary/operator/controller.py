@@ -19,6 +19,7 @@ from canary.kube.resources import (
     CANARYREQUESTS,
     CANARYRUNS,
     DEPLOYMENTS,
+    SAFETYPOLICIES,
     Key,
     Resource,
     Selection,
@@ -26,6 +27,7 @@ from canary.kube.resources import (
 from canary.kube.watch import Options, Reflector
 from canary.operator.hands import Hands
 from canary.operator.policies import PolicyTicker
+from canary.operator.rulebook import Caches, Rulebook
 from canary.operator.schedule import Schedule
 from canary.operator.telemetry import Result
 from canary.operator.tell import Teller
@@ -75,8 +77,6 @@ class Controller:
         self._watcher = watcher or Unwatched()
         self._busy: dict[Key, float] = {}
         self._asked_for: dict[Key, tuple[str, Any]] = {}
-        self._runs = RunTicker(hands, teller)
-        self._policies = PolicyTicker(hands)
         self.queue = WorkQueue(hands.clock)
         self._stopping = threading.Event()
         self._workers: list[threading.Thread] = []
@@ -88,9 +88,13 @@ class Controller:
                 clock=hands.clock,
                 options=Options(keep=outline) if resource == DEPLOYMENTS else None,
             )
-            for resource in (CANARYPOLICIES, CANARYRUNS, CANARYREQUESTS, DEPLOYMENTS)
+            for resource in (SAFETYPOLICIES, CANARYPOLICIES, CANARYRUNS, CANARYREQUESTS, DEPLOYMENTS)
         ]
         self._cache = {reflector.resource.plural: reflector for reflector in self.reflectors}
+        caches = Caches(self._cache[SAFETYPOLICIES.plural], self._cache[CANARYRUNS.plural])
+        rulebook = Rulebook(hands, caches)
+        self._runs = RunTicker(hands, teller, rulebook)
+        self._policies = PolicyTicker(hands, rulebook)
 
     # -- threads -------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,12 @@ Nobody else holds a client: `look.py` reads through it, `act.py` writes through 
 cluster is what this value can do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from canary.api.marks import side_name
+from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec, RouteRef
 from canary.clock import Clock
 from canary.core.decision import Limits, Run
@@ -48,6 +50,8 @@ class Hands:
 
 
 def target_of(run: Run) -> Target:
+    people: Callable[[], People] = People
+    """Returns who is who."""
     """Return whose traffic a run splits, and between which Services."""
     route = run.spec.policy.route
     return Target(

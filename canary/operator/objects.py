@@ -112,4 +112,6 @@ def _directive(obj: Json, wanted: Asked) -> Directive | None:
         digest=spec.digest or "",
         to_ppm=spec.to,
         machine=spec.requester.startswith(MACHINES),
+        accepts=tuple(spec.accepts),
+        expires_at=spec.expires_at,
     )

@@ -25,6 +25,7 @@ from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing, pod_targets, serving_pods
 from canary.operator.objects import Asked, Json, Shelf, directives_for, run_of
+from canary.operator.rulebook import Rulebook
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,9 @@ NOT_SHOWN = frozenset({MissingReason.ABSENT, MissingReason.UNAUTHORISED})
 class PolicyTicker:
     """Looks at policies, one at a time per key."""
 
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: Hands, rulebook: Rulebook) -> None:
         self._hands = hands
+        self._rulebook = rulebook
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> float | None:
@@ -74,6 +76,7 @@ class PolicyTicker:
             retries=retries,
             bypasses=bypasses,
             now=self._hands.clock.now(),
+            ruling=self._rulebook.ruling(policy.spec.tier),
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
         )
 

@@ -39,6 +39,7 @@ from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.tell import Teller, stored_form
 
 logger = logging.getLogger(__name__)
+from canary.operator.rulebook import Rulebook
 WRITE_EVERY_SECONDS = 2.0
 LEAST_OWED_SECONDS = 0.25
 
@@ -70,11 +71,12 @@ class Ticked:
 class RunTicker:
     """Looks at runs, one at a time per key; safe to use from several threads for different keys."""
 
-    def __init__(self, hands: Hands, teller: Teller) -> None:
+    def __init__(self, hands: Hands, teller: Teller, rulebook: Rulebook) -> None:
         self._hands = hands
         self._teller = teller
         self._kept: dict[str, Kept] = {}
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
+        self._rulebook = rulebook
 
     def tick(self, key: Key) -> Ticked | None:
         """Look once at the run and do what follows; None where there is nothing to look at any more."""
@@ -85,11 +87,14 @@ class RunTicker:
         if run.status.tidied_at is not None and self._teller.owes(run) is None:
             self._kept.pop(run.uid, None)
             return None
-        return self._turn(run, stored)
+        with self._rulebook.turn_of(run):
+            ticked = self._turn(run, stored)
+            self._rulebook.began(ticked.after)
+        return ticked
 
     def _turn(self, run: Run, stored: Json) -> Ticked:
         memory = self._memory(run, stored)
-        gathered = gather(self._hands, run, memory)  # 2 look
+        gathered = self._rulebook.added_to(gather(self._hands, run, memory), run)  # 2 look
         now = self._hands.clock.now()
         seen = _with_analysis(run, gathered)
         situation = Situation(seen, gathered.evidence, now)

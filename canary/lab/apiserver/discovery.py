@@ -6,7 +6,7 @@ own kinds, and that the server itself validates them, so that `apply` and `edit`
 `apiserver.py`; pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.objects import Object
@@ -17,6 +17,7 @@ _VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = ["get", "patch", "update"]
 _STRICT = {"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}
 _HIDDEN = ("x-kubernetes-validations",)  # rules are for the server, not for readers of the schema
+MAY_THEY = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _WHO_AM_I = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -106,6 +107,14 @@ def _identity(user: User) -> Object:
         "metadata": {},
         "status": {"userInfo": {"username": user.name, "groups": list(user.all_groups)}},
     }
+
+
+def review(asked: Object, denied: Container[tuple[str, str]]) -> Object:
+    """Answer a SubjectAccessReview."""
+    spec: Object = asked.get("spec") or {}
+    attributes: Object = spec.get("resourceAttributes") or {}
+    allowed = (str(spec.get("user")), str(attributes.get("verb"))) not in denied
+    return {**asked, "status": {"allowed": allowed}}
 
 
 def _index(kinds: Kinds) -> Object:

@@ -92,10 +92,14 @@ class ApiServer:
     def __init__(self, store: Store, rules: Sequence[Rule] = ()) -> None:
         self.store = store
         self.rules = list(rules)
+        self.denied: set[tuple[str, str]] = set()
+        """A user and a verb: what they may not do any more. There are no roles here: all else is allowed."""
 
     def handle(self, request: Request) -> Reply:
         """Answer a request that is no watch; never raises for what a client did."""
         try:
+            if (request.method, request.path) == ("POST", discovery.MAY_THEY):
+                return Reply(201, discovery.review(_an_object(request.body), self.denied))
             known = discovery.answer(self.store.kinds, request.method, request.path, request.user)
             if known is not None:
                 return Reply(200 if request.method == "GET" else 201, known)

@@ -1,0 +1,182 @@
+"""What rules a run or a policy now: the safety policies from their cache, and the facts that their rules are about.
+
+Read by both tickers before they decide; the judgement itself is in `core`. A policy that cannot be read counts as the
+strictest there is, and while the cache is not filled nothing rises. Starting is taken in turns, so that two changes
+never take the last free place together.
+"""
+
+import logging
+import threading
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from canary.api.read import InvalidObject, parse_safety
+from canary.api.reasons import GROUP, MissingReason, Origin, Phase
+from canary.api.safety import SafetyPolicySpec
+from canary.core.decision import Run
+from canary.core.effective import STRICTEST, Effective, effective, terms_of
+from canary.core.evidence import Missing, Neighbour, Safety
+from canary.core.limits import REPEATS_DAYS
+from canary.core.stored import StoredRun, under
+from canary.core.wording import moment
+from canary.errors import CanaryError
+from canary.kube.cache import Cache
+from canary.kube.client import Intent
+from canary.kube.resources import SUBJECTACCESSREVIEWS
+from canary.operator.hands import Hands
+from canary.operator.look import Gathered
+from canary.operator.objects import Json, Shelf
+
+logger = logging.getLogger(__name__)
+RIGHT_SECONDS = 5.0  # for so long an answer about a right is believed
+MAX_RIGHTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The caches that the rules are read from."""
+
+    policies: Cache
+    runs: Cache
+
+
+class Rulebook:
+    """Answers what rules; safe between threads."""
+
+    def __init__(self, hands: Hands, caches: Caches) -> None:
+        self._hands = hands
+        self._caches = caches
+        self._read: Shelf[SafetyPolicySpec] = Shelf(_spec_of)
+        self._rights: dict[tuple[str, str], tuple[float, bool]] = {}
+        self._starting = threading.Lock()
+        self._begun: set[str] = set()
+
+    def ruling(self, tier: int) -> Effective | Missing | None:
+        """Return what the safety policies say of a tier now; None where none was written for it."""
+        if not self._caches.policies.synced:
+            return Missing(MissingReason.NOT_READ, "the cache has not been filled yet")
+        return effective(self._policies(), tier, self._hands.clock.now())
+
+    def safety_of(self, run: Run) -> Safety | Missing | None:
+        """Return what rules a run now, with the facts that the rules are about."""
+        ruling = self.ruling(run.spec.policy.tier)
+        if ruling is None or isinstance(ruling, Missing):
+            return ruling
+        status = [under(stored, "status") for stored in self._stored(ruling.names)]
+        released = [found for each in status if (found := moment(under(each, "brakeReleasedAt"))) is not None]
+        return Safety(
+            names=ruling.names,
+            rules=ruling.spec,
+            digest=terms_of(ruling).digest or "",
+            zones=zones_of(ruling.spec),
+            people=self._hands.people(),
+            may_approve=self._may_approve(run),
+            neighbours=tuple(self._neighbours(run.uid)),
+            braked=next(
+                (str(under(each, "brake", "message")) for each in status if under(each, "brake")), ""
+            ),
+            brake_released_at=max(released, default=None),
+        )
+
+    def added_to(self, gathered: Gathered, run: Run) -> Gathered:
+        """Return what was gathered of a run, with what rules it."""
+        return replace(gathered, evidence=replace(gathered.evidence, safety=self.safety_of(run)))
+
+    @contextmanager
+    def turn_of(self, run: Run) -> Generator[None]:
+        """Let one run after the other leave Held: who looks next sees that this one has begun."""
+        if run.status.phase is not Phase.HELD:
+            yield
+            return
+        with self._starting:
+            yield
+
+    def began(self, run: Run) -> None:
+        """Remember that a run has left Held, until the cache says so, too."""
+        if run.status.phase is not Phase.HELD:
+            self._begun.add(run.uid)
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    def _policies(self) -> dict[str, SafetyPolicySpec]:
+        return {
+            stored["metadata"]["name"]: self._read.read(stored) for stored in self._caches.policies.list()
+        }
+
+    def _stored(self, names: Iterable[str]) -> list[Json]:
+        wanted = set(names)
+        return [each for each in self._caches.policies.list() if each["metadata"]["name"] in wanted]
+
+    def _neighbours(self, own_uid: str) -> Generator[Neighbour]:
+        now = self._hands.clock.now()
+        since = now - timedelta(days=REPEATS_DAYS)
+        known: set[str] = set()
+        for raw in self._caches.runs.list():
+            run = StoredRun(raw)
+            ended = run.at("finishedAt")
+            held = run.phase == Phase.HELD
+            known |= {run.uid} if held else set()
+            if run.uid == own_uid or (ended is not None and ended < since):
+                continue
+            taken_back = Phase.ROLLED_BACK in (run.phase, run.text("status", "outcomePhase"))
+            exposed = run.at("exposedAt") is not None
+            begun = not held or run.uid in self._begun
+            yield Neighbour(
+                workload=f"{run.namespace}/{run.workload}",
+                active=begun and not run.final and run.origin != Origin.HUMAN,
+                rolled_back_at=(run.at("decidedAt") or ended) if taken_back and exposed else None,
+                lost=max(0.0, run.figure("lost") or 0.0),
+                seen_at=ended or now,
+            )
+        self._begun &= known
+
+    def _may_approve(self, run: Run) -> Mapping[str, bool]:
+        """Ask the API server again whether each approver still may; one that it cannot be asked about is left out."""
+        answers: dict[str, bool] = {}
+        for approval in run.status.approvals:
+            answer = self._right(run, approval.requester, approval.groups)
+            if answer is not None:
+                answers[approval.requester] = answer
+        return answers
+
+    def _right(self, run: Run, user: str, groups: list[str]) -> bool | None:
+        now = self._hands.clock.monotonic()
+        known = self._rights.get((run.uid, user))
+        if known is not None and now - known[0] < RIGHT_SECONDS:
+            return known[1]
+        what = {"group": GROUP, "resource": "canaryruns", "name": run.name, "namespace": run.namespace}
+        spec = {"user": user, "groups": groups, "resourceAttributes": {**what, "verb": "approve"}}
+        kind = SUBJECTACCESSREVIEWS
+        review = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {}, "spec": spec}
+        try:
+            answer = self._hands.client.create(kind, review, intent=Intent.NEUTRAL)
+        except CanaryError as error:
+            logger.warning("whether %s may approve %s is not known: %s", user, run.name, error)
+            return None
+        allowed = under(answer, "status", "allowed") is True
+        self._rights = self._rights if len(self._rights) < MAX_RIGHTS else {}
+        self._rights[run.uid, user] = now, allowed
+        return allowed
+
+
+def _spec_of(stored: Json) -> SafetyPolicySpec:
+    try:
+        return parse_safety(stored)
+    except InvalidObject as error:
+        logger.error("SafetyPolicy %s counts as the strictest: %s", stored["metadata"]["name"], error)
+        return STRICTEST
+
+
+def zones_of(spec: SafetyPolicySpec) -> dict[str, tzinfo | None]:
+    """Return the data of every time zone that the freezes name; None where this machine has none."""
+    return {freeze.timezone: _zone(freeze.timezone) for freeze in spec.freezes}
+
+
+def _zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not there, no zone's name, not readable
+        return None
