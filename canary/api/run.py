@@ -12,8 +12,8 @@ from canary.api.change import ChangeRecord
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.policy import CanaryPolicySpec, Revision, Step
 from canary.api.reasons import PPM, Origin, Phase, Verb, Verdict
-from canary.api.types import (
 from canary.api.safety import Strength
+from canary.api.types import (
     Condition,
     Count,
     Digest,
@@ -45,7 +45,6 @@ class SafetyTerms(Model):
     """Seniors among them."""
     policies: Annotated[list[Name], Field(max_length=16)] = []
     """The safety policies that asked for it."""
-
     digest: Digest | None = None
     """Digest of their rules on this change; other rules are another run."""
 
@@ -59,6 +58,7 @@ class Finding(Model):
     """refuse: it does not start; approve: it waits until a senior accepts this id; note: it is said."""
     message: Sentence
     """What was found, and what to do."""
+
 
 class CanaryRunSpec(Model):
     """The plan of one attempt, pinned."""
@@ -87,9 +87,9 @@ class CanaryRunSpec(Model):
     """How often this version has been tried, this time included."""
     safety: SafetyTerms = SafetyTerms()
     """What the safety policies asked of this change; without any: nothing."""
-
     findings: Annotated[list[Finding], Field(max_length=64)] = []
     """Known failure patterns that the change shows."""
+
     @property
     def origin(self) -> Origin:
         return self.change.origin

@@ -47,11 +47,11 @@ class Hands:
     limits: Limits = Limits()
     policies: Shelf[Policy] = field(default_factory=lambda: Shelf(policy_of))
     """Policies as last read."""
+    people: Callable[[], People] = People
+    """Returns who is who."""
 
 
 def target_of(run: Run) -> Target:
-    people: Callable[[], People] = People
-    """Returns who is who."""
     """Return whose traffic a run splits, and between which Services."""
     route = run.spec.policy.route
     return Target(

@@ -36,10 +36,10 @@ from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import Gathered, gather, interval_seconds
 from canary.operator.objects import Json, Shelf, run_of
+from canary.operator.rulebook import Rulebook
 from canary.operator.tell import Teller, stored_form
 
 logger = logging.getLogger(__name__)
-from canary.operator.rulebook import Rulebook
 WRITE_EVERY_SECONDS = 2.0
 LEAST_OWED_SECONDS = 0.25
 
@@ -73,10 +73,10 @@ class RunTicker:
 
     def __init__(self, hands: Hands, teller: Teller, rulebook: Rulebook) -> None:
         self._hands = hands
+        self._rulebook = rulebook
         self._teller = teller
         self._kept: dict[str, Kept] = {}
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
-        self._rulebook = rulebook
 
     def tick(self, key: Key) -> Ticked | None:
         """Look once at the run and do what follows; None where there is nothing to look at any more."""
