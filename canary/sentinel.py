@@ -108,13 +108,13 @@ class Armed:
 
 
 class Sentinel:
-    """Looks again and again. `namespaces` are those whose routes it sees to; empty: all."""
+    """Looks again and again, at the routes of one namespace, or of all."""
 
-    def __init__(self, client: Client, heartbeat: Ref, namespaces: Sequence[str], clock: Clock) -> None:
+    def __init__(self, client: Client, heartbeat: Ref, clock: Clock, namespace: str | None = None) -> None:
         self._client = client
         self._hands = ClientHands(client)
         self._heartbeat = heartbeat
-        self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._namespace = namespace
         self._clock = clock
         self._controller = Pulse(BEATS, clock.monotonic())
         self._runs: dict[Key, Pulse] = {}
@@ -138,16 +138,15 @@ class Sentinel:
 
     def _armed(self) -> Iterator[Armed]:
         for resource in ROUTE_RESOURCES.values():
-            for namespace in self._namespaces:
-                try:
-                    routes = self._client.list(resource, namespace, selector=f"{Mark.ATTACHED}={TRUE}")
-                except CanaryError as error:
-                    self._note(f"{resource.plural} of {namespace or 'all namespaces'}", str(error))
-                    continue
-                self._note(f"{resource.plural} of {namespace or 'all namespaces'}", "")
-                for route in routes:
-                    if places_on(resource.plural, route):
-                        yield Armed(resource.plural, route, Key(key_of(route).namespace, _run_of(route)))
+            try:
+                routes = self._client.list(resource, self._namespace, selector=f"{Mark.ATTACHED}={TRUE}")
+            except CanaryError as error:
+                self._note(resource.plural, str(error))
+                continue
+            self._note(resource.plural, "")
+            for route in routes:
+                if places_on(resource.plural, route):
+                    yield Armed(resource.plural, route, Key(key_of(route).namespace, _run_of(route)))
 
     def _see_runs(self, exposed: set[Key]) -> None:
         """Take the pulse of every run whose side has traffic; a run that was never seen has none."""
@@ -222,7 +221,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with closing(transport):
         client = Client(transport, fence=NeverOpen(), manager=FieldManager.SENTINEL, clock=clock)
         heartbeat = LEASES.at(given.controller_namespace, HEARTBEAT_LEASE)
-        sentinel = Sentinel(client, heartbeat, given.namespace, clock)
+        sentinel = Sentinel(client, heartbeat, clock, given.namespace or None)
         logger.info("watching %s", heartbeat)
         while not stopping.wait(LOOK_SECONDS):
             faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
@@ -237,9 +236,7 @@ def _options(words: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--kubeconfig", default="", metavar="FILE", help="absent: the pod's own account")
     parser.add_argument("--context", default="", metavar="NAME")
-    parser.add_argument(
-        "-n", "--namespace", action="append", default=[], metavar="NAME", help="repeat; absent: all"
-    )
+    parser.add_argument("-n", "--namespace", default="", metavar="NAME", help="absent: all")
     parser.add_argument(
         "--controller-namespace", default="canary-system", metavar="NAME", help="where the heartbeat is"
     )

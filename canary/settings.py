@@ -82,8 +82,8 @@ class RunOptions:
     kubeconfig: str = ""
     """Empty: the pod's service account, else the user's kubeconfig."""
     context: str = ""
-    namespaces: tuple[str, ...] = ()
-    """Namespaces to watch; none: all."""
+    namespace: str = ""
+    """The one to watch; empty: all."""
     controller_namespace: str = "canary-system"
     """Where the leases are."""
     cluster: str = ""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from canary.cli.arguments import counting
 from canary.cli.exits import Exit
 from canary.cli.terminal import Terminal
+from canary.errors import RefusedError
 from canary.settings import RunOptions, SinkAddress
 
 
@@ -29,7 +30,7 @@ def _add_cluster(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="watch this one; repeat; absent: all",
+        help="watch this one; absent: all",
     )
     cluster.add_argument(
         "--controller-namespace",
@@ -98,7 +99,7 @@ def run_options(given: Namespace) -> RunOptions:
     return RunOptions(
         kubeconfig=given.kubeconfig,
         context=given.context,
-        namespaces=tuple(given.namespace),
+        namespace=_only(given.namespace),
         controller_namespace=given.controller_namespace,
         cluster=given.cluster,
         identity=given.identity,
@@ -111,6 +112,12 @@ def run_options(given: Namespace) -> RunOptions:
         log_level=given.log_level,
         until_eof=given.until_eof,
     )
+
+
+def _only(namespaces: list[str]) -> str:
+    if len(namespaces) > 1:
+        raise RefusedError(f"one namespace or all, not {', '.join(namespaces)}: run a controller for each")
+    return "".join(namespaces)
 
 
 def sink(text: str) -> SinkAddress:

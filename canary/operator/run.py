@@ -181,8 +181,8 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
         clock=clock,
     )
     teller = _teller(options, hands, ending)
-    only = options.namespaces[0] if options.namespaces else None
-    controller = Controller(hands, teller, watcher=Observer(telemetry, clock), namespace=only)
+    watcher, only = Observer(telemetry, clock), options.namespace or None
+    controller = Controller(hands, teller, watcher=watcher, namespace=only)
     telemetry.watch_leader(elector.leads)
     telemetry.watch_queue(controller.queue)
     telemetry.watch_caches(controller.reflectors)

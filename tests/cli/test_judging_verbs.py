@@ -195,12 +195,18 @@ def test_flags_of_a_rehearsal_become_its_options():
     )
 
 
+def test_a_controller_takes_one_namespace_or_all():
+    with pytest.raises(RefusedError, match="one namespace or all, not shop, pay"):
+        options("run", run_options, "-n", "shop", "-n", "pay")
+    assert options("run", run_options).namespace == ""
+
+
 def test_flags_of_the_controller_become_its_options():
     given = options(
-        "run", run_options, "-n", "shop", "-n", "pay", "--webhook", "pager=https://example.org/hook",
+        "run", run_options, "-n", "shop", "--webhook", "pager=https://example.org/hook",
         "--prometheus", "http://prometheus:9090/",
     )  # fmt: skip
-    assert given.namespaces == ("shop", "pay")
+    assert given.namespace == "shop"
     assert given.webhooks == (SinkAddress("pager", "https://example.org/hook"),)
     assert given.prometheus == ("http://prometheus:9090",)
 

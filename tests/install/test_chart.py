@@ -29,6 +29,7 @@ from canary.operator.telemetry import Telemetry
 
 Object = dict[str, Any]
 PRESETS = chart.presets()
+ACCOUNTS = ("canary-controller", "canary-sentinel")
 READING = {"get", "list", "watch"}
 MAX_GRANTS, MAX_WRITES = 60, 20
 DELETED = {"services", "apps/deployments", "apps/controllerrevisions", "policy/poddisruptionbudgets"}
@@ -243,7 +244,7 @@ def test_an_image_may_be_pinned_by_its_digest() -> None:
         ("sinks.webhooks[0].url=https://pager.example", "webhooks"),
         ("image.digest=latest", "digest"),
         ("image.repository=", "repository"),
-        ("namespaces[0]=Shop", "namespaces"),
+        ("namespace=Shop", "namespace"),
         ("networkPolicy.egressTo[0]=example.org", "egressTo"),
     ],
 )
@@ -286,23 +287,33 @@ def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> No
     assert lease["resourceNames"] == [HEARTBEAT_LEASE]
 
 
-def test_a_controller_for_two_namespaces_writes_in_these_alone() -> None:
-    objects = chart.rendered("--set", "namespaces={shop,store}")
-    accounts = ("canary-controller", "canary-sentinel")
+def test_a_controller_for_one_namespace_writes_there_alone() -> None:
+    objects = chart.rendered("--set", "namespace=shop")
     wide = [
-        each for each in of_kind(objects, "ClusterRoleBinding") if each["subjects"][0]["name"] in accounts
+        each for each in of_kind(objects, "ClusterRoleBinding") if each["subjects"][0]["name"] in ACCOUNTS
     ]
     named = {each["roleRef"]["name"] for each in wide}
     roles = [each for each in of_kind(objects, "ClusterRole") if each["metadata"]["name"] in named]
     assert {verb for role in roles for verb, _ in grants(role["rules"])} <= READING
-    for account in accounts:
-        homes = {
-            each["metadata"]["namespace"]
-            for each in of_kind(objects, "RoleBinding")
-            if each["roleRef"]["name"] == account
-        }
-        assert homes == {"shop", "store"}
-        assert {"--namespace=shop", "--namespace=store"} <= set(container(objects, account)["args"])
+    homes = {
+        (each["subjects"][0]["name"], each["metadata"]["namespace"])
+        for each in of_kind(objects, "RoleBinding")
+        if each["roleRef"]["name"].endswith(":shops")
+    }
+    assert homes == {(account, "shop") for account in ACCOUNTS}
+    assert all("--namespace=shop" in container(objects, account)["args"] for account in ACCOUNTS)
+
+
+def test_two_installations_do_not_share_a_name_outside_their_namespaces() -> None:
+    ours, theirs = (
+        chart.rendered("--set", "people=false"),
+        chart.rendered("--set", "people=false", namespace="other"),
+    )
+    names = [
+        {each["metadata"]["name"] for each in objects if each["kind"].startswith("ClusterRole")}
+        for objects in (ours, theirs)
+    ]
+    assert not names[0] & names[1]
 
 
 def test_people_may_ask_for_what_their_role_is_for_and_machines_only_lower() -> None:

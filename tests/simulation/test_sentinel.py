@@ -63,7 +63,7 @@ class Guarded:
         self.beating = self.watching = True
         self.street.admin.create(NAMESPACES, manifests.namespace(SYSTEM), intent=Intent.NEUTRAL)
         self._beat()
-        self.sentinel = Sentinel(self.client, self.heartbeat, (), self.clock)
+        self.sentinel = Sentinel(self.client, self.heartbeat, self.clock)
         self.weights: list[tuple[float, int]] = []
         self.street.cluster.store.subscribe(self._note)
         self._watch()
@@ -237,7 +237,7 @@ def test_a_sentinel_that_may_not_read_the_heartbeat_takes_the_controller_for_dea
     guarded = Guarded().sliced()
     refused = Refused(guarded.line)
     client = Client(refused, fence=NeverOpen(), manager=FieldManager.SENTINEL, clock=guarded.clock)
-    guarded.sentinel = Sentinel(client, guarded.heartbeat, (), guarded.clock)
+    guarded.sentinel = Sentinel(client, guarded.heartbeat, guarded.clock)
     guarded.street.run_for(40.0)
     assert guarded.line.wrote
 
