@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from canary.api.audit import AuditStatus
 from canary.api.change import ChangeRecord
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.policy import CanaryPolicySpec, Revision, Step
@@ -373,6 +374,8 @@ class CanaryRunStatus(Model):
     """What happened, oldest first."""
     notices: Annotated[list[Notice], Field(max_length=MAX_NOTICES)] = []
     """What people must be told."""
+    audit: AuditStatus = AuditStatus()
+    """The newest record of this run in the audit."""
     shown: Shown = Shown()
     """The run in the words of `kubectl get`."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []

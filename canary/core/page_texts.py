@@ -151,6 +151,8 @@ def commands(run: StoredRun, reason: Reason) -> list[str]:
         return [f"{kubectl} get deployment,replicaset,controllerrevision", f"canary status {target}"]
     if reason is Reason.GUARD_MISSING:
         return ["kubectl apply --server-side -f deploy/guard/", f"canary abort {target} --now"]
+    if reason is Reason.AUDIT_WRITE_FAILED:
+        return ["canary audit verify      # with the controller's --audit", f"canary status {target}"]
     if reason is Reason.UNPAUSED_BY_OTHERS:
         hold = f'{kubectl} patch deployment {run.workload} --type=merge -p \'{{"spec":{{"paused":true}}}}\''
         return [hold, f"canary status {target}"]

@@ -18,6 +18,7 @@ from canary.core.intake import Policy
 from canary.kube.client import Client, Fence
 from canary.metrics.history import History
 from canary.metrics.source import Source
+from canary.operator.auditor import Scribe
 from canary.operator.objects import Shelf, policy_of
 from canary.traffic.router import Brake, Router, Target
 
@@ -45,6 +46,8 @@ class Hands:
     fence: Fence
     clock: Clock
     limits: Limits = Limits()
+    scribe: Scribe | None = None
+    """Writes the audit; None: there is none."""
     policies: Shelf[Policy] = field(default_factory=lambda: Shelf(policy_of))
     """Policies as last read."""
     people: Callable[[], People] = People

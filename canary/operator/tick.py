@@ -5,7 +5,8 @@
     3 decide   pure
     4 check    the invariants; a breach keeps the lower exposure
     5 lower    runs even if 6 will fail
-    6 write    the status, against the version that was read; the only write to our object
+    6 write    the audit: a raise that cannot be on record first is decided anew, against a closed gate. Then
+               the status, against the version that was read; the only write to our object
     7 raise    only if 6 succeeded; the lease is asked in the client, the route's version in the router
     8 tell     Events and the outbox: due until acknowledged
     9 wait     how long until the next look
@@ -21,6 +22,7 @@ from typing import Any
 
 from canary.api.reasons import Phase, Reason, Verdict
 from canary.api.run import CanaryRunStatus
+from canary.audit.entries import rises
 from canary.core import conditions, explain, invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
@@ -33,6 +35,7 @@ from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYRUNS, Key
 from canary.operator import act
 from canary.operator.answers import answer
+from canary.operator.auditor import Auditor
 from canary.operator.hands import Hands
 from canary.operator.look import Gathered, gather, interval_seconds
 from canary.operator.objects import Json, Shelf, run_of
@@ -75,6 +78,7 @@ class RunTicker:
         self._hands = hands
         self._rulebook = rulebook
         self._teller = teller
+        self._auditor = Auditor(hands.scribe, hands.clock)
         self._kept: dict[str, Kept] = {}
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
@@ -84,7 +88,8 @@ class RunTicker:
         if stored is None:
             return None
         run = _started(self._read_runs.read(stored), self._hands.clock.now())
-        if run.status.tidied_at is not None and self._teller.owes(run) is None:
+        told = self._teller.owes(run) is None and not self._auditor.owes(run)
+        if run.status.tidied_at is not None and told:
             self._kept.pop(run.uid, None)
             return None
         with self._rulebook.turn_of(run):
@@ -98,10 +103,11 @@ class RunTicker:
         now = self._hands.clock.now()
         seen = _with_analysis(run, gathered)
         situation = Situation(seen, gathered.evidence, now)
-        decision = invariants.enforce(situation, machine.decide(situation))  # 3 decide, 4 check
-        after = replace(seen, status=_finished(seen, decision, now))
-        after = self._teller.prepare(after)
+        decision = _decided(situation)  # 3 decide, 4 check
+        after = _after(situation, decision)
         self._lower(act.Turn(self._hands, after, gathered), decision)  # 5 lower
+        decision, after = self._on_record(situation, (decision, after), gathered)
+        after = self._teller.prepare(after)
         wrote = self._write(run, after, (stored, gathered, decision))  # 6 write
         raising = [action for action in decision.actions if action.kind is Kind.RAISING]
         act.do(act.Turn(self._hands, after, gathered), raising)  # 7 raise
@@ -125,6 +131,20 @@ class RunTicker:
                 act.do(turn, [action])
             except CanaryError as error:
                 logger.warning("%s of %s failed: %s", type(action).__name__, turn.run.name, error)
+
+    def _on_record(
+        self, before: Situation, decided: tuple[Decision, Run], gathered: Gathered
+    ) -> tuple[Decision, Run]:
+        """Put the decision on record; where that cannot be, no raise comes of this look."""
+        decision, after = decided
+        written = self._auditor.write(after, gathered.deployment)
+        if not written.trouble:
+            return decision, written.run
+        if rises(before.status, after.status):
+            gates = {**(before.evidence.closed_gates or {}), Reason.AUDIT_WRITE_FAILED: written.trouble}
+            decision = _decided(replace(before, evidence=replace(before.evidence, closed_gates=gates)))
+            after = _after(before, decision)
+        return decision, self._auditor.noted(after, written.trouble)
 
     def _write(self, before: Run, after: Run, rest: tuple[Json, Gathered, Decision]) -> bool:
         stored, gathered, decision = rest
@@ -189,6 +209,14 @@ def _with_analysis(run: Run, gathered: Gathered) -> Run:
     if gathered.analysed is None:
         return run
     return replace(run, status=change(run.status, analysis=gathered.analysed.status))
+
+
+def _decided(situation: Situation) -> Decision:
+    return invariants.enforce(situation, machine.decide(situation))
+
+
+def _after(situation: Situation, decision: Decision) -> Run:
+    return replace(situation.run, status=_finished(situation.run, decision, situation.now))
 
 
 def _finished(run: Run, decision: Decision, now: datetime) -> Any:

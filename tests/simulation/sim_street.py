@@ -47,9 +47,14 @@ class Street(Scenario):
         policy: Mapping[str, Any] | None = None,
         limits: Limits = QUICK,
         wire: Callable[[Transport], Transport] | None = None,
+        audit: str = "",
     ) -> None:
         setting = Setting(
-            world=world, policy=short_policy() if policy is None else policy, seed=seed, limits=limits
+            world=world,
+            policy=short_policy() if policy is None else policy,
+            seed=seed,
+            limits=limits,
+            audit=audit,
         )
         self.breaches: list[str] = []
         super().__init__(setting if wire is None else replace(setting, wire=wire))

@@ -13,6 +13,7 @@ from canary.alerts.sink import Couriers
 from canary.api.crd import crds
 from canary.api.policy import CanaryPolicySpec
 from canary.api.reasons import Verb
+from canary.audit.store import Book, open_store
 from canary.core.decision import Limits, Run
 from canary.core.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
@@ -26,6 +27,7 @@ from canary.lab.shop.simulated import SimShop
 from canary.lab.shop.worlds import World
 from canary.metrics.history import History
 from canary.metrics.source import Source
+from canary.operator.auditor import Scribe
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
 from canary.operator.objects import run_of
@@ -81,6 +83,8 @@ class Setting:
     """Makes what knows the orders of past days; None: nothing does."""
     wire: Callable[[Transport], Transport] = _straight
     """What lies between the controller and the API server."""
+    audit: str = ""
+    """Address of the audit; empty: none is kept."""
 
 
 class Scenario:
@@ -182,6 +186,7 @@ def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: 
         fence=fence,
         clock=clock,
         limits=setting.limits,
+        scribe=Scribe(Book(open_store(setting.audit)), clock) if setting.audit else None,
     )
     teller = Teller(hands, Couriers({}), lambda _: [], place=Place("lab"))
     return Controller(hands, teller)
