@@ -16,6 +16,7 @@ from canary.cli.main import load, main, parser_of
 from canary.core.detect.counters import Counts, Sample
 from canary.core.detect.family import Settings, dump, judge, start, update
 from canary.core.plan import settings_of
+from canary.errors import RefusedError
 from canary.settings import Fault, SinkAddress, Story
 
 pytest_plugins = ["cli_fixtures"]
