@@ -38,8 +38,8 @@ Fact = Callable[[StoredRun, datetime], Telling | None]
 def with_due_notices(run: StoredRun, notices: Sequence[Notice], place: Place, now: datetime) -> list[Notice]:
     """Return the notices and whatever the state calls for besides, oldest first, at most MAX_NOTICES."""
     told = {notice.id for notice in notices}
-    due = (notice_of(run, telling, place, now) for telling in tellings(run, now))
-    return _bounded([*notices, *(notice for notice in due if notice.id not in told)])
+    due = [telling for telling in tellings(run, now) if _id(run, telling) not in told]
+    return _bounded([*notices, *(notice_of(run, telling, place, now) for telling in due)])
 
 
 def _bounded(notices: list[Notice]) -> list[Notice]:
@@ -54,7 +54,7 @@ def _bounded(notices: list[Notice]) -> list[Notice]:
 def notice_of(run: StoredRun, telling: Telling, place: Place, now: datetime) -> Notice:
     """Return the page for one thing to tell, as it is stored and sent."""
     return Notice(
-        id=f"{run.uid}/{telling.state}"[:128],
+        id=_id(run, telling),
         opening=telling.opening.value,
         reason=telling.reason.value,
         title=plain(texts.title(telling), 256),
@@ -63,6 +63,10 @@ def notice_of(run: StoredRun, telling: Telling, place: Place, now: datetime) -> 
         facts=texts.facts(run),
         links=texts.links(run, place),
     )
+
+
+def _id(run: StoredRun, telling: Telling) -> str:
+    return f"{run.uid}/{telling.state}"[:128]
 
 
 def tellings(run: StoredRun, now: datetime) -> Iterator[Telling]:
