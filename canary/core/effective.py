@@ -45,7 +45,7 @@ STRICTEST = SafetyPolicySpec(
         expire_after=timedelta(hours=1),
         review_within=timedelta(hours=1),
     ),
-    exposure=ExposureRules(unapproved_max=0, first_slice_max=1, max_step_ratio=2),
+    exposure=ExposureRules(unapproved_max=0, first_slice_max=1_000, max_step_ratio=2),
     limits=LimitRules(
         per_cluster=0,
         per_group=0,

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from canary.api.people import People
 from canary.api.reasons import PPM, Phase, Reason, Verb
 from canary.core.decision import Limits, Run
+from canary.kube.resources import CANARYRUNS
 from canary.kube.transport import Transport
 from canary.lab import manifests
 from canary.lab.apiserver.history import Event
@@ -47,6 +49,7 @@ class Street(Scenario):
         policy: Mapping[str, Any] | None = None,
         limits: Limits = QUICK,
         wire: Callable[[Transport], Transport] | None = None,
+        people: People | None = None,
         audit: str = "",
     ) -> None:
         setting = Setting(
@@ -54,6 +57,7 @@ class Street(Scenario):
             policy=short_policy() if policy is None else policy,
             seed=seed,
             limits=limits,
+            people=people or People(),
             audit=audit,
         )
         self.breaches: list[str] = []
@@ -96,7 +100,8 @@ class Street(Scenario):
     @property
     def runs(self) -> list[Mapping[str, Any]]:
         store = self.cluster.store
-        return store.select(store.kinds.named("CanaryRun"), manifests.NAMESPACE)
+        kind = store.kinds.find(CANARYRUNS.group, CANARYRUNS.plural)
+        return store.select(kind, manifests.NAMESPACE) if kind is not None else []
 
     def route_ppm(self) -> int:
         return side_ppm(self.stored("HTTPRoute"))

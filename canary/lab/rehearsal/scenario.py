@@ -11,6 +11,7 @@ from typing import Any
 
 from canary.alerts.sink import Couriers
 from canary.api.crd import crds
+from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec
 from canary.api.reasons import Verb
 from canary.audit.store import Book, open_store
@@ -79,6 +80,8 @@ class Setting:
     replicas: int = REPLICAS
     seed: int = 1
     limits: Limits = Limits()
+    people: People = People()
+    """Who is who."""
     past: "Callable[[SimShop, Setting], History] | None" = None
     """Makes what knows the orders of past days; None: nothing does."""
     wire: Callable[[Transport], Transport] = _straight
@@ -186,6 +189,7 @@ def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: 
         fence=fence,
         clock=clock,
         limits=setting.limits,
+        people=lambda: setting.people,
         scribe=Scribe(Book(open_store(setting.audit)), clock) if setting.audit else None,
     )
     teller = Teller(hands, Couriers({}), lambda _: [], place=Place("lab"))

@@ -1,0 +1,162 @@
+"""Safety policies at work on a whole simulated cluster: approvals, a freeze, an end, and the brake of all brakes."""
+
+from typing import Any
+
+from sim_street import COLLAPSE, Street, short_policy
+
+from canary.api.change import ChangeAnnotation
+from canary.api.people import People
+from canary.api.reasons import Phase, Reason, Verb
+from canary.kube.client import Intent
+from canary.kube.resources import DEPLOYMENTS, SAFETYPOLICIES
+from canary.lab import manifests
+from canary.lab.apiserver.admission import User
+
+PEOPLE = People.model_validate(
+    {"people": [{"name": name, "usernames": [name]} for name in ("dana", "sam", "priya")]}
+)
+SAM, PRIYA = User("sam", ("devs",)), User("priya", ("devs", "seniors"))
+DANA = User("dana", ("devs", "seniors"))
+RESET: dict[str, Any] = {
+    "approvals": {"count": 2, "senior": 1, "approverGroups": ["devs"], "seniorGroups": ["seniors"]},
+    "exposure": {"unapprovedMax": "5%", "firstSliceMax": "5%", "maxStepRatio": 20},
+}
+STEPS = [{"weight": "5%"}, {"weight": "100%"}]
+
+
+def ruled(street: Street, name: str = "reset", **fields: Any) -> None:
+    manifest = SAFETYPOLICIES.at("", name).manifest(spec={**RESET, **fields})
+    street.admin.create(SAFETYPOLICIES, manifest, intent=Intent.NEUTRAL)
+    street.run_for(2.0)
+
+
+def amended(street: Street, name: str = "reset", **fields: Any) -> None:
+    street.admin.merge_patch(SAFETYPOLICIES.at("", name), {"spec": fields}, intent=Intent.NEUTRAL)
+
+
+def a_street(**fields: Any) -> Street:
+    """A shop whose next change is dana's; nobody approves by the way."""
+    street = Street(policy=short_policy(steps=STEPS), people=PEOPLE, **fields)
+    record = {ChangeAnnotation.AUTHORS.value: "dana"}
+    patch = {"metadata": {"annotations": record}}
+    street.admin.merge_patch(
+        DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME), patch, intent=Intent.NEUTRAL
+    )
+    return street
+
+
+def until(street: Street, phase: Phase, *, reason: Reason | None = None, limit: float = 240.0) -> None:
+    def reached() -> bool:
+        run = street.latest_run()
+        return run is not None and run.status.phase is phase and reason in (None, run.status.reason)
+
+    assert street.run_until(reached, limit), street.told()
+
+
+def approve(street: Street, user: User, **fields: Any) -> dict[str, Any]:
+    name = street.ask(Verb.APPROVE, user, digest=street.run.spec.digest, **fields)
+    street.run_for(3.0)
+    return street.stored("CanaryRequest", name)["status"]
+
+
+def test_a_change_passes_its_cap_with_two_people_one_a_senior_and_neither_its_author():
+    street = a_street()
+    ruled(street)
+    street.push()
+    until(street, Phase.PROGRESSING, reason=Reason.APPROVALS_MISSING)
+    assert street.route_ppm() == 50_000
+    own = approve(street, DANA)
+    assert own["outcome"] == "Refused"
+    assert own["message"].startswith("you wrote this change, so your approval does not count. Now: has none")
+    assert (
+        approve(street, SAM)["message"]
+        == "recorded; has sam, needs 1 senior of devs, seniors who is not dana"
+    )
+    street.run_for(10.0)
+    assert street.route_ppm() == 50_000
+    assert approve(street, PRIYA)["outcome"] == "Done"
+    until(street, Phase.PROMOTED)
+    assert [each.person for each in street.run.status.approvals] == ["sam", "priya"]
+    assert not street.breaches
+
+
+def test_the_api_server_itself_refuses_a_weight_above_the_cap_without_the_approvals():
+    street = a_street()
+    ruled(street)
+    street.push()
+    until(street, Phase.PROGRESSING, reason=Reason.APPROVALS_MISSING)
+    stored = street.stored("CanaryRun", street.run.name)
+    assert stored["spec"]["safety"]["unapprovedMaxPpm"] == 50_000
+    assert stored["status"]["allowedWeightPpm"] == 50_000
+
+
+def test_a_lost_right_takes_the_slice_away_within_seconds():
+    street = a_street()
+    ruled(street, exposure={**RESET["exposure"], "unapprovedMax": "0%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    assert {approve(street, user)["outcome"] for user in (SAM, PRIYA)} == {"Done"}
+    until(street, Phase.PROGRESSING, reason=Reason.EVIDENCE_GROWING)
+    street.cluster.server.denied.add(("priya", "approve"))
+    assert street.run_until(lambda: street.route_ppm() == 0, 10.0), street.told()
+    until(street, Phase.PAUSED, reason=Reason.APPROVALS_MISSING)
+
+
+def test_a_freeze_stops_what_rises_and_a_rollback_passes_through_it():
+    street = a_street()
+    ruled(street, approvals={"count": 0, "senior": 0})
+    street.push({**COLLAPSE, "SHOP_BUG_AFTER": "20"})
+    until(street, Phase.PROGRESSING, reason=Reason.EVIDENCE_GROWING)
+    amended(street, freezes=[{"name": "peak", "from": "2000-01-01T00:00", "to": "2100-01-01T00:00"}])
+    until(street, Phase.ROLLED_BACK)
+    assert street.run.status.analysis.lost
+    assert street.route_ppm() == 0
+
+
+def test_a_freeze_holds_a_change_before_it_starts():
+    street = a_street()
+    freeze = {
+        "name": "peak",
+        "from": "2000-01-01T00:00",
+        "to": "2100-01-01T00:00",
+        "timezone": "Europe/Berlin",
+    }
+    ruled(street, approvals={"count": 0, "senior": 0}, freezes=[freeze])
+    street.push()
+    until(street, Phase.HELD, reason=Reason.FROZEN)
+    street.run_for(30.0)
+    assert street.phase is Phase.HELD
+    amended(street, freezes=[])
+    until(street, Phase.PROMOTED)
+
+
+def test_a_stricter_policy_ends_the_run_and_the_next_one_has_its_terms():
+    street = a_street()
+    ruled(street, approvals={"count": 0, "senior": 0})
+    street.push()
+    until(street, Phase.PROGRESSING, reason=Reason.EVIDENCE_GROWING)
+    first = street.run.name
+    amended(street, approvals=RESET["approvals"])
+    assert street.run_until(lambda: street.run.name != first, 60.0), street.told()
+    assert street.stored("CanaryRun", first)["status"]["phase"] == "Superseded"
+    until(street, Phase.PROGRESSING, reason=Reason.APPROVALS_MISSING)
+    assert street.run.spec.safety.approvals == 2
+
+
+def test_a_policy_that_cannot_be_read_lets_nothing_rise():
+    street = a_street()
+    ruled(street)
+    amended(street, exposure={"firstSliceMax": "0%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    assert street.run.spec.safety.unapproved_max_ppm == 0
+    assert approve(street, SAM)["outcome"] == "Refused"
+
+
+def test_a_change_waits_until_there_is_a_place_for_it():
+    street = a_street()
+    ruled(street, approvals={"count": 0, "senior": 0}, limits={"perCluster": 0})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.LIMIT_REACHED)
+    amended(street, limits={"perCluster": 1})
+    until(street, Phase.PREPARING)
