@@ -6,7 +6,7 @@ the repeats of the promise (healthy 20, each collapse 10) and writes docs/refere
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,7 +97,7 @@ def _played(shop: Shop, run: dict[str, Any]) -> Played:
 
 
 @pytest.fixture(scope="module")
-def played(bed: Bed) -> Iterator[dict[str, list[Played]]]:
+def played(bed: Bed) -> dict[str, list[Played]]:
     """Play every row, some shops at a time; write the page when these were the full repeats."""
     asked = [(key, number) for key, row in ROWS.items() for number in range(row.repeats if FULL else 1)]
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="shop") as pool:
@@ -111,7 +111,7 @@ def played(bed: Bed) -> Iterator[dict[str, list[Played]]]:
     print("\n" + table(results))
     if FULL:
         PAGE.write_text(page(results), encoding="utf-8")
-    yield results
+    return results
 
 
 def table(results: dict[str, list[Played]]) -> str:
