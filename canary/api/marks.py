@@ -33,6 +33,8 @@ class Mark(StrEnum):
     FORMER = f"{GROUP}/former-weights"  # rule index -> the stable weight before us; null: there was none
     KILL = f"{GROUP}/kill"  # [[rule, canary, stable], ...]: while it is there, the brake may be pulled
     READ_ONLY = f"{GROUP}/read-only"  # "true": the owner says that these requests change nothing
+    # annotations that people write
+    BREAK_GLASS = f"{GROUP}/break-glass-reason"  # why the guard is passed by, on the object that is written
     # annotations of side objects
     TEMPLATE_HASH = f"{GROUP}/template-hash"  # the tested template, as the target asks for it
     SIDE_HASH = f"{GROUP}/side-hash"  # the same template as rewritten for the side

@@ -5,6 +5,8 @@ Nothing is asked of a cluster. The CRDs come from the models, the schemas from `
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from canary.cli.exits import Exit
 from canary.cli.schemas import SCHEMAS
@@ -26,18 +28,23 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         return Exit.DONE
     from canary.api.crd import crds
 
-    if given.output == "yaml":
-        import yaml
-
-        apart = json.loads(json.dumps(crds()))  # of what two places share, YAML would write a reference
-        yaml.safe_dump_all(
-            apart,
-            terminal.out,
-            sort_keys=False,
-            default_flow_style=None,  # what holds no further object or list stands on the line of its name
-            width=MAX_COLUMNS,
-            explicit_start=True,
-        )
-        return Exit.DONE
-    terminal.json({"apiVersion": "v1", "kind": "List", "items": crds()})
+    print_manifests(crds(), given.output, terminal)
     return Exit.DONE
+
+
+def print_manifests(manifests: Sequence[Mapping[str, Any]], output: str, terminal: Terminal) -> None:
+    """Print objects as kubectl takes them: YAML documents, or a List in JSON."""
+    if output == "json":
+        terminal.json({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        return
+    import yaml
+
+    apart = json.loads(json.dumps(manifests))  # of what two places share, YAML would write a reference
+    yaml.safe_dump_all(
+        apart,
+        terminal.out,
+        sort_keys=False,
+        default_flow_style=None,  # what holds no further object or list stands on the line of its name
+        width=MAX_COLUMNS,
+        explicit_start=True,
+    )

@@ -52,6 +52,7 @@ VERBS = {
     "detach": Verb("detaching", "give a Deployment back, and let its policy go", "own"),
     "run": Verb("controller", "start the controller", "own"),
     "crd": Verb("crds", "print the CRDs, or the schema of an output", "own"),
+    "guard": Verb("guard", "print the admission policies of the guard, or check them", "own"),
     "version": Verb("version", "versions of this program and of the cluster's controller", "own"),
 }
 GROUPS = {"see": "See", "act": "Act", "CI": "In CI", "try": "Try", "own": "Own"}

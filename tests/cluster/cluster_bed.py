@@ -97,6 +97,7 @@ class Bed:
         self._ending = ExitStack()
         self._lanes = iter(range(LANES))
         self._transports: dict[str, HttpTransport] = {}
+        self._tokens = {name: token(name) for name in USERS}
         try:
             self._open()
         except BaseException:
@@ -277,6 +278,10 @@ class Bed:
         for transport in self._transports.values():
             transport.close()
 
+    def welcome(self, user: str, bearer: str) -> None:
+        """Know a token as one more user."""
+        self._tokens[user] = bearer
+
     def client(self, user: str) -> Client:
         return Client(self.transport(user))
 
@@ -297,7 +302,7 @@ class Bed:
                     "cluster": {"server": f"https://{HOST}:{API_PORT}", "certificate-authority-data": trust},
                 }
             ],
-            "users": [{"name": "me", "user": {"token": token(user)}}],
+            "users": [{"name": "me", "user": {"token": self._tokens[user]}}],
             "contexts": [{"name": "bed", "context": context}],
             "current-context": "bed",
         }

@@ -1,0 +1,83 @@
+"""`canary guard`: the admission policies of the guard for kubectl apply, or whether they are in place.
+
+Without `--kubernetes` the cluster is asked for its version, since a newer one can keep more. `--check` compares what is
+installed with what would be printed, rule by rule, and ends with 1 where something is missing or was changed.
+"""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from canary.cli.arguments import access_of, add_access
+from canary.cli.crds import print_manifests
+from canary.cli.exits import Exit
+from canary.cli.session import Session
+from canary.cli.terminal import Terminal
+from canary.errors import RefusedError
+from canary.guard.fingerprint import differences
+from canary.guard.policies import Version, guard, version_of
+from canary.guard.policy import Settings
+from canary.kube.transport import JSON
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="say what of it is missing in the cluster, or was changed"
+    )
+    parser.add_argument(
+        "--kubernetes", type=version, metavar="VERSION", help="for this one; absent: the cluster's"
+    )
+    add_guard_settings(parser)
+    parser.add_argument(
+        "-o", "--output", choices=("yaml", "json"), default="yaml", help="form of the policies"
+    )
+    add_access(parser)
+
+
+def add_guard_settings(parser: ArgumentParser) -> None:
+    """Add the flags that say whom the guard knows; the controller takes the same."""
+    own, known = Settings(), parser.add_argument_group("whom the guard knows")
+    known.add_argument(
+        "--platform-group",
+        action="append",
+        metavar="GROUP",
+        help=f"may change canary itself; repeat; absent: {', '.join(own.platform_groups)}",
+    )
+    known.add_argument(
+        "--gitops-account",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="a machine that may write policies, as system:serviceaccount:NAMESPACE:NAME; repeat",
+    )
+
+
+def settings_of(given: Namespace) -> Settings:
+    groups = Settings().platform_groups if given.platform_group is None else tuple(given.platform_group)
+    return Settings(given.controller_namespace, groups, tuple(given.gitops_account))
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    if given.kubernetes and not given.check:
+        print_manifests(guard(settings_of(given), given.kubernetes), given.output, terminal)
+        return Exit.DONE
+    session = Session(access_of(given), terminal)
+    wanted = guard(settings_of(given), given.kubernetes or served_by(session))
+    if not given.check:
+        print_manifests(wanted, given.output, terminal)
+        return Exit.DONE
+    with session.asking("list", "admission policies", None):
+        found = differences(session.client, wanted)
+    terminal.lines([*found, f"{len(wanted)} objects make the guard; {len(found)} of them are not in place"])
+    return Exit.FAILED if found else Exit.DONE
+
+
+def served_by(session: Session) -> Version:
+    """Ask the API server for its version."""
+    answer = session.wire.request("GET", "/version", query={}, body=None, content_type=JSON)
+    return version_of(str(answer.body.get("gitVersion")))
+
+
+def version(text: str) -> Version:
+    try:
+        return version_of(text)
+    except RefusedError as error:
+        raise ArgumentTypeError(str(error)) from error

@@ -1,0 +1,189 @@
+"""The product's guard on a bed: installed, in force, and asked by people and machines who hold every ordinary right.
+
+`installed` lays down what `canary guard` prints and takes it away at the end. `USERS_ASKING` are the identities
+of every table: `pod` is the controller as it runs, with a token that was issued to its pod; `account` has the same
+name and a token that was not. A `Road` is one request, and whom it is open to: everybody else has to be refused by the
+policy that it names.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster_bed import (
+    CLUSTERROLEBINDINGS,
+    CLUSTERROLES,
+    SERVICEACCOUNTS,
+    SYSTEM,
+    USERS,
+    Bed,
+)
+
+from canary.api.reasons import GROUP, Verb
+from canary.errors import UnavailableError
+from canary.guard.fingerprint import KINDS
+from canary.guard.policies import policies
+from canary.guard.policy import VALIDATING, Settings
+from canary.kube.client import Intent
+from canary.kube.resources import PODS, Ref
+from canary.kube.transport import JSON, JSON_PATCH, MERGE_PATCH
+
+Object = dict[str, Any]
+APPLY = "application/apply-patch+yaml"
+STRATEGIC = "application/strategic-merge-patch+json"
+EVERYBODY = ("alice", "bob", "agent", "admin", "account", "pod")
+PEOPLE = ("alice", "bob", "admin")
+CONTROLLERS = ("account", "pod")
+POD = "canary-controller-0"
+SETTINGS = Settings(platform_groups=("platform",), gitops_accounts=("system:serviceaccount:argocd:sync",))
+IN_FORCE_SECONDS = 15.0
+ORDINARY = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """One request, tried by everybody as a dry run: the policy that closes it, and whom it is open to."""
+
+    policy: str
+    method: str
+    path: str
+    body: object = None
+    media: str = JSON
+    open_to: tuple[str, ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def merge(policy: str, path: str, patch: Object, *open_to: str) -> Road:
+    return Road(policy, "PATCH", path, patch, MERGE_PATCH, open_to)
+
+
+def operations(policy: str, path: str, patch: list[Object], *open_to: str) -> Road:
+    return Road(policy, "PATCH", path, patch, JSON_PATCH, open_to)
+
+
+def apply(policy: str, path: str, manifest: Object, *open_to: str) -> Road:
+    """By somebody else's server-side apply, with force."""
+    query = {"fieldManager": "pipeline", "force": "true"}
+    return Road(policy, "PATCH", path, manifest, APPLY, open_to, query)
+
+
+def create(policy: str, path: str, manifest: Object, *open_to: str) -> Road:
+    return Road(policy, "POST", path, manifest, JSON, open_to)
+
+
+def delete(policy: str, path: str, *open_to: str, **options: Any) -> Road:
+    body = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "dryRun": ["All"],
+        **options,
+    }  # a body hides the query
+    return Road(policy, "DELETE", path, body, JSON, open_to)
+
+
+def travel(bed: Bed, road: Road, user: str) -> tuple[int, str]:
+    """Try a road as a dry run; return the status and what was said."""
+    name = "controller" if user == "account" else user
+    body = road.body(bed) if callable(road.body) else road.body
+    status, answer = bed.ask(
+        name, road.method, road.path, body, road.media, **{"dryRun": "All", **road.query}
+    )
+    return status, str(answer.get("message", ""))
+
+
+def fate(bed: Bed, road: Road, user: str) -> str:
+    """Return what becomes of a request: it passes, the rule refuses it, or something else is said.
+
+    The controller is bound by rules of its own besides, which may be the first to refuse.
+    """
+    status, said = travel(bed, road, user)
+    if status in (200, 201):
+        return "passes"
+    by = "" if user in CONTROLLERS else road.policy
+    return "refused" if status == 403 and f"ValidatingAdmissionPolicy 'canary-guard-{by}" in said else said
+
+
+def stored_without(path: str, *fields: str, **spec: Any) -> Callable[[Bed], Object]:
+    """Return what a `replace` sends: the object as it is stored then, without these fields of its spec."""
+
+    def body(bed: Bed) -> Object:
+        _, found = bed.ask("admin", "GET", path)
+        found["metadata"].pop("managedFields", None)
+        found["spec"] = {**{k: v for k, v in found["spec"].items() if k not in fields}, **spec}
+        return found
+
+    return body
+
+
+@contextmanager
+def installed(bed: Bed, manifests: list[Object], not_yet: Callable[[], object]) -> Generator[None]:
+    """Hold the cluster to policies, from the moment when `not_yet` finds nothing that does not work."""
+    refs = [KINDS[each["kind"]].at("", each["metadata"]["name"]) for each in manifests]
+    try:
+        for ref, manifest in zip(refs, manifests, strict=True):
+            bed.admin.create(ref.resource, manifest, intent=Intent.NEUTRAL)
+        try:
+            bed.until(lambda: not not_yet(), "the guard is in force", IN_FORCE_SECONDS)
+        except UnavailableError as error:
+            print(f"{error}: {not_yet()}")  # the tests say the rest
+        yield
+    finally:
+        for ref in reversed(refs):
+            found = bed.admin.get(ref)
+            if found is not None:
+                bed.admin.delete(ref, uid=found["metadata"]["uid"], intent=Intent.NEUTRAL)
+
+
+def type_warnings(bed: Bed) -> dict[str, object]:
+    """Return what the server says against the types of each policy, once it looked at all of them."""
+    found: dict[str, object] = {}
+    for policy in policies(SETTINGS):
+        ref = VALIDATING.at("", policy.full_name)
+
+        def checked(ref: Ref = ref) -> object:
+            return ((bed.admin.get(ref) or {}).get("status") or {}).get("typeChecking")
+
+        bed.until(lambda checked=checked: checked() is not None, f"{ref} is type-checked")
+        found[policy.full_name] = checked()
+    return found
+
+
+def give_rights(bed: Bed) -> None:
+    """Let everybody do what ordinary verbs name, so that only the guard stands in the way; bob may ask for more."""
+    bed.make(
+        CLUSTERROLES, "bed-ordinary", rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ORDINARY}]
+    )
+    asked = [verb.value for verb in Verb]
+    bed.make(
+        CLUSTERROLES,
+        "bed-asking",
+        rules=[{"apiGroups": [GROUP], "resources": ["canaryruns"], "verbs": asked}],
+    )
+    for role, names in {
+        "bed-ordinary": ("alice", "bob", "agent", "controller"),
+        "bed-asking": ("bob",),
+    }.items():
+        subjects = [
+            {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USERS[name][0]}
+            for name in names
+        ]
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
+        bed.make(CLUSTERROLEBINDINGS, role, subjects=subjects, roleRef=ref)
+
+
+def give_pod(bed: Bed) -> None:
+    """Make the controller's account and a pod of its, and know the token that a kubelet would mount there as `pod`."""
+    bed.make(SERVICEACCOUNTS, "canary-controller", SYSTEM)
+    spec = {
+        "serviceAccountName": "canary-controller",
+        "containers": [{"name": "controller", "image": "registry.invalid/canary:1"}],
+    }
+    pod = bed.make(PODS, POD, SYSTEM, spec=spec)
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": POD, "uid": pod["metadata"]["uid"]}
+    asked = {"audiences": [], "expirationSeconds": 7200, "boundObjectRef": bound}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": asked}
+    path = SERVICEACCOUNTS.at(SYSTEM, "canary-controller").path("token")
+    status, answer = bed.ask("node", "POST", path, body)
+    assert status == 201, answer
+    bed.welcome("pod", answer["status"]["token"])

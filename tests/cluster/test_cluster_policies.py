@@ -1,0 +1,202 @@
+"""The guard, rule by rule, on the real API server: every road is tried by everybody, and open to whom the table says.
+
+All of them hold every ordinary right, the administrator and a senior also that to break the glass: what refuses is the
+guard alone. The requests are dry runs, which the rules do not spare, so each of them meets the same world.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import guard_roads as roads
+import pytest
+from cluster_bed import Bed
+from guard_on_bed import (
+    EVERYBODY,
+    SETTINGS,
+    Road,
+    fate,
+    give_pod,
+    give_rights,
+    installed,
+    type_warnings,
+)
+
+from canary.api.change import ChangeAnnotation
+from canary.guard.fingerprint import KINDS, differences
+from canary.guard.mutations import MUTATIONS, manifests
+from canary.guard.policies import guard, version_of
+from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS
+from canary.kube.client import Intent
+from canary.kube.resources import CANARYREQUESTS
+from canary.kube.transport import JSON, MERGE_PATCH
+
+pytest_plugins = ["cluster_fixtures"]
+TABLES: dict[str, dict[str, Road]] = {
+    "G1": roads.WORKLOAD,
+    "G8": {**roads.SIDES, **{f"{name}, by our controller": road for name, road in roads.DELETIONS.items()}},
+    "G4": roads.ROUTES,
+    "G5": roads.CEILING,
+    "G10": {**roads.REQUESTS, **roads.KINDS},
+}
+OLDER = (1, 35)  # which writes nothing by itself: there the rules alone have to hold
+CASES = [
+    pytest.param(road, id=f"{rule} {name}") for rule, table in TABLES.items() for name, road in table.items()
+]
+
+
+@pytest.fixture(scope="module")
+def guarded(bed: Bed) -> Iterator[Bed]:
+    give_rights(bed)
+    give_pod(bed)
+    roads.guarded_world(bed)
+    every = [(road, user) for table in TABLES.values() for road in table.values() for user in EVERYBODY]
+    closed = {road.policy: (road, user) for road, user in every if user not in road.open_to}
+
+    def not_yet() -> dict[str, str]:
+        found = {name: fate(bed, road, user) for name, (road, user) in closed.items()}
+        return {name: said for name, said in found.items() if said != "refused"}
+
+    with installed(bed, guard(SETTINGS, OLDER), not_yet):
+        yield bed
+
+
+def test_the_server_has_nothing_to_say_against_the_types(guarded: Bed) -> None:
+    assert {name: said for name, said in type_warnings(guarded).items() if said} == {}
+
+
+@pytest.mark.parametrize("road", CASES)
+def test_a_road_is_open_to_those_whom_the_table_names(guarded: Bed, road: Road) -> None:
+    wanted = {user: "passes" if user in road.open_to else "refused" for user in EVERYBODY}
+    assert {user: fate(guarded, road, user) for user in EVERYBODY} == wanted
+
+
+@pytest.mark.parametrize("rule", TABLES)
+def test_a_rule_is_asked_at_least_forty_times(rule: str) -> None:
+    table = TABLES[rule]
+    denied = sum(user not in road.open_to for road in table.values() for user in EVERYBODY)
+    assert len(table) * len(EVERYBODY) >= 40
+    assert 0 < denied < len(table) * len(EVERYBODY)
+
+
+# -- is it still in place? -------------------------------------------------------------------------------------------
+
+RULE, BINDING = (
+    VALIDATING.at("", "canary-guard-workload"),
+    VALIDATING_BINDINGS.at("", "canary-guard-workload"),
+)
+WEAKENED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "it only tells": (BINDING, {"validationActions": ["Audit"]}),
+    "it is narrowed": (BINDING, {"matchResources": {"objectSelector": {"matchLabels": {"a": "b"}}}}),
+    "an error opens it": (RULE, {"failurePolicy": "Ignore"}),
+    "some are left out": (RULE, {"matchConditions": [{"name": "x", "expression": "false"}]}),
+    "a rule is gone": (RULE, {"validations": [{"expression": "true"}]}),
+    "who breaks the glass is not told": (RULE, {"auditAnnotations": None}),
+}
+
+
+def test_what_is_stored_is_what_was_printed(guarded: Bed) -> None:
+    assert differences(guarded.admin, guard(SETTINGS, OLDER)) == ()
+
+
+@pytest.mark.parametrize("name", WEAKENED)
+def test_a_weakened_rule_is_found(guarded: Bed, name: str) -> None:
+    ref, patch = WEAKENED[name]
+    stored = (guarded.admin.get(ref) or {})["spec"]
+    guarded.admin.merge_patch(ref, {"spec": patch}, intent=Intent.NEUTRAL)
+    found = differences(guarded.admin, guard(SETTINGS, OLDER))
+    back = {field: stored.get(field) for field in patch}  # null where there was none
+    guarded.admin.merge_patch(ref, {"spec": back}, intent=Intent.NEUTRAL)
+    assert found == (f"{ref.resource.kind} {ref.name} was changed (spec.{next(iter(patch))})",)
+    assert differences(guarded.admin, guard(SETTINGS, OLDER)) == ()
+
+
+def canary(bed: Bed, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as the administrator."""
+    command = [sys.executable, "-m", "canary.cli.main", *words, "--kubeconfig", str(bed.kubeconfig("admin"))]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_line_says_what_is_missing(guarded: Bed) -> None:
+    whole = canary(guarded, "guard", "--check", "--kubernetes", "1.35", *FLAGS)
+    newer = canary(guarded, "guard", "--check", *FLAGS)
+    others = canary(guarded, "guard", "--check", "--kubernetes", "1.35")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert newer.returncode == others.returncode == 1
+    assert "MutatingAdmissionPolicy canary-guard-hold is missing" in newer.stdout
+    assert "canary-guard-policies was changed (spec.validations)" in others.stdout
+
+
+# -- what newer versions write by themselves -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(guarded: Bed) -> Iterator[Bed]:
+    answer = guarded.ask("admin", "GET", "/version")[1]
+    assert version_of(answer["gitVersion"]) >= (1, 36)
+    probe = {"spec": {"template": {"metadata": {"labels": {"probe": "1"}}}}}
+
+    def not_yet() -> object:
+        held = guarded.ask("alice", "PATCH", roads.UNHELD, probe, MERGE_PATCH, dryRun="All")
+        asked = guarded.ask("bob", "POST", REQUESTS, roads.asking("abort", "alice"), JSON, dryRun="All")
+        return held if held[0] != 200 else asked if asked[0] != 201 else None
+
+    with installed(guarded, [each for one in MUTATIONS for each in manifests(one, SETTINGS)], not_yet):
+        yield guarded
+
+
+REQUESTS = CANARYREQUESTS.collection(roads.SHOP)
+FLAGS = ("--platform-group", *SETTINGS.platform_groups, "--gitops-account", *SETTINGS.gitops_accounts)
+CARRIED = {
+    name: road
+    for name, road in roads.WORKLOAD.items()
+    if name.startswith(("paused:", "no paused", "paused taken", "replaced", "a new template"))
+}
+
+
+def test_all_of_it_is_what_the_cluster_ought_to_have(written: Bed) -> None:
+    done = canary(written, "guard", "--check", *FLAGS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(KINDS) <= {each["kind"] for each in guard(SETTINGS, (1, 36))}
+
+
+@pytest.mark.parametrize("user", ["alice", "agent", "admin", "account"])
+@pytest.mark.parametrize("name", CARRIED)
+def test_the_hold_is_carried_through_every_write(written: Bed, name: str, user: str) -> None:
+    road = CARRIED[name]
+    body = road.body(written) if callable(road.body) else road.body
+    who, query = "controller" if user == "account" else user, {"dryRun": "All", **road.query}
+    status, stored = written.ask(who, road.method, road.path, body, road.media, **query)
+    assert status == 200, stored
+    assert stored["spec"]["paused"] is True
+    assert not any(
+        "f:paused" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in stored["metadata"]["managedFields"]
+        if entry["manager"] not in ("python", "OpenAPI-Generator", "canary-controller", "pipeline")
+    )
+
+
+def test_the_controller_still_opens_the_lock(written: Bed) -> None:
+    status, stored = written.ask(
+        "pod", "PATCH", roads.DEPLOYMENT, {"spec": {"paused": False}}, MERGE_PATCH, dryRun="All"
+    )
+    assert status == 200
+    assert not stored["spec"].get("paused")
+
+
+def test_who_pushes_is_written_down_whatever_they_say(written: Bed) -> None:
+    note = {"annotations": {ChangeAnnotation.CHANGED_BY.value: "bob"}}
+    patch = {"metadata": note, "spec": {"template": roads.NEWER}}
+    status, stored = written.ask("agent", "PATCH", roads.DEPLOYMENT, patch, MERGE_PATCH, dryRun="All")
+    assert status == 200, stored
+    assert stored["metadata"]["annotations"][ChangeAnnotation.CHANGED_BY] == "system:serviceaccount:ci:agent"
+
+
+def test_who_asks_is_written_down_whatever_they_say(written: Bed) -> None:
+    status, stored = written.ask(
+        "bob", "POST", REQUESTS, roads.asking("approve", "alice"), JSON, dryRun="All"
+    )
+    assert status == 201, stored
+    assert stored["spec"]["requester"] == "bob"
+    assert {"devs", "seniors"} <= set(stored["spec"]["groups"])
