@@ -70,6 +70,10 @@ class Fence(Protocol):
         ...
 
 
+class UnknownKindError(RefusedError):
+    """The API server serves no such kind: its CRD was never installed, or was deleted and its objects with it."""
+
+
 class AlreadyExistsError(ConflictError):
     """The name is taken. For a name of our own: read the object and compare."""
 
@@ -234,7 +238,7 @@ class Client:
             if response.status == 410:
                 return None
             if response.status == 404:
-                raise RefusedError(
+                raise UnknownKindError(
                     f"the API server does not know {selection.resource.plural}; are its CRDs installed?"
                 )
             page = _page(selection.resource, response.body)

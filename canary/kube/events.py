@@ -6,7 +6,7 @@ nothing up.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from canary.api.marks import MANAGED_BY
@@ -53,12 +53,13 @@ WARNINGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The object that an Event is about: a run or a policy."""
+    """The object that an Event is about: a run, a policy or a Deployment."""
 
     kind: str
     namespace: str
     name: str
     uid: str
+    api_version: str = API_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,13 @@ def tell(client: Client, subject: Subject, happening: Happening) -> bool:
     moment = format_timestamp(happening.at)
     seconds = moment[:19] + "Z"  # the older two fields know no fractions
     event = EVENTS.at(subject.namespace, event_name(subject, happening)).manifest() | {
-        "involvedObject": {"apiVersion": API_VERSION, **asdict(subject)},
+        "involvedObject": {
+            "apiVersion": subject.api_version,
+            "kind": subject.kind,
+            "namespace": subject.namespace,
+            "name": subject.name,
+            "uid": subject.uid,
+        },
         "type": "Warning" if happening.reason in WARNINGS else "Normal",
         "reason": happening.reason.value,
         "message": happening.message[:MAX_MESSAGE],

@@ -14,7 +14,7 @@ from random import Random
 from canary.clock import Clock
 from canary.errors import CanaryError, UnavailableError
 from canary.kube.cache import Change, Keep, ObjectStore, slim
-from canary.kube.client import Client, retry_after
+from canary.kube.client import Client, Listing, UnknownKindError, retry_after
 from canary.kube.resources import Key, Resource, Selection
 from canary.kube.transport import Json, Response, Stream
 
@@ -179,7 +179,11 @@ class Reflector:
         return not progress.version or stuck or age > self._pace.relist_seconds
 
     def _list(self) -> None:
-        listing = self._client.read(self._selection, self._keep)
+        try:
+            listing = self._client.read(self._selection, self._keep)
+        except UnknownKindError:
+            self._pour(self._store.replace(Listing([], "")))
+            raise
         self._progress.version = listing.version
         self._progress.listed_at = self._clock.monotonic()
         self.relists_total += 1
@@ -214,11 +218,11 @@ class Reflector:
         self._progress.version = known if backwards else version
 
     def _ended_by(self, status: object) -> str:
-        """Take the Status that ended the watch: 410 means that our version is forgotten, so list again."""
+        """Take the Status that ended the watch: where our version (410) or the kind (404) is unknown, list again."""
         body = status if isinstance(status, dict) else {}
         code = body.get("code")
         response = Response(code if isinstance(code, int) else 500, body)
-        if response.status == 410:
+        if response.status in (404, 410):
             self._progress.version = ""
         self._progress.floor_seconds = retry_after(response)
         return f"HTTP {response.status}: {body.get('message', '')}"

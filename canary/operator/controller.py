@@ -25,7 +25,9 @@ from canary.kube.resources import (
     Selection,
 )
 from canary.kube.watch import Options, Reflector
+from canary.operator import orphans
 from canary.operator.hands import Hands
+from canary.operator.orphans import Orphans
 from canary.operator.policies import PolicyTicker
 from canary.operator.rulebook import Caches, Rulebook
 from canary.operator.schedule import Schedule
@@ -40,6 +42,7 @@ LEAST_WAKE_SECONDS = 0.05
 FOLLOW_SECONDS = 1.0  # how often a replica that does not lead asks whether it does now
 STUCK_SECONDS = 30.0
 MAX_STEPS = 10_000
+ORPHANS = Key("orphans/", "all")
 
 
 def work_key(resource: Resource, key: Key) -> Key:
@@ -91,6 +94,8 @@ class Controller:
             for resource in (SAFETYPOLICIES, CANARYPOLICIES, CANARYRUNS, CANARYREQUESTS, DEPLOYMENTS)
         ]
         self._cache = {reflector.resource.plural: reflector for reflector in self.reflectors}
+        self._orphans = Orphans(hands, self._cache, namespace)
+        self.queue.add(ORPHANS, Urgency.REST, orphans.LOOK_SECONDS)
         caches = Caches(self._cache[SAFETYPOLICIES.plural], self._cache[CANARYRUNS.plural])
         rulebook = Rulebook(hands, caches)
         self._runs = RunTicker(hands, teller, rulebook)
@@ -209,6 +214,8 @@ class Controller:
         return Result.DONE
 
     def _tick(self, plural: str, key: Key) -> tuple[float | None, Urgency]:
+        if plural == "orphans":
+            return self._orphans.look(), Urgency.REST
         if plural == CANARYPOLICIES.plural:
             return self._policies.tick(key), Urgency.REST
         ticked = self._runs.tick(key)
@@ -227,6 +234,8 @@ class Controller:
         if change.resource in (CANARYPOLICIES, CANARYRUNS):
             if not self._is_our_own_word(change):
                 self.queue.add(work_key(change.resource, key))
+            if change.what is What.DELETED:
+                self.queue.add(ORPHANS, Urgency.LOWERING)
         elif change.resource == CANARYREQUESTS:
             self._asked(key)
         elif change.resource == DEPLOYMENTS:

@@ -329,6 +329,21 @@ def test_a_poll_after_a_forgotten_version_lists_anew(embedded):
     assert reflector.relists_total == 2
 
 
+def test_objects_of_a_kind_that_was_deleted_are_told_as_deleted(embedded):
+    told = []
+    transport = InProcessTransport(embedded, ADMIN, follow=False)
+    reflector = Reflector(Client(transport), Selection(WIDGETS), told.append, clock=WallClock())
+    change_randomly(reflector._client, Random(4), 50)
+    assert reflector.poll()
+    known = {obj["metadata"]["name"] for obj in reflector.list()}
+    assert known
+    kind = embedded.store.kinds.named("CustomResourceDefinition")
+    embedded.store.delete(kind, ("", f"{WIDGETS.plural}.{WIDGETS.group}"))
+    assert not reflector.poll()
+    assert list(reflector.list()) == []
+    assert {change.key.name for change in told if change.what is What.DELETED} == known
+
+
 def test_without_the_api_server_a_poll_says_so_and_the_cache_stays():
     clock = SimClock()
     reflector = Reflector(Client(Attempts()), Selection(WIDGETS), lambda change: None, clock=clock)

@@ -1,5 +1,6 @@
 """Leaving canary at any moment: exactly the user's Deployment stays, at its last good version, and nobody is lost."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from canary.cli.detaching import Choice, Hold
 from canary.cli.targets import Found
 from canary.core.stored import StoredRun
 from canary.errors import RefusedError
-from canary.kube.client import Client
+from canary.kube.client import Client, Intent
 from canary.kube.resources import (
+    CANARYPOLICIES,
     CANARYREQUESTS,
+    CANARYRUNS,
     CONTROLLERREVISIONS,
+    HTTPROUTES,
+    Resource,
 )
 from canary.lab import manifests
 from canary.lab.apiserver.history import Event
@@ -172,3 +177,87 @@ def test_a_change_that_was_pushed_after_the_decision_stays_held():
     (request,) = street.admin.list(CANARYREQUESTS, manifests.NAMESPACE)
     assert request["status"]["outcome"] == "Refused"
     assert {pod["spec"]["containers"][0]["image"][-6:] for pod in stable_pods(street)} == {manifests.OLD[-6:]}
+
+
+# -- what is deleted under a run ---------------------------------------------------------------------------------------
+
+
+def delete(street: Leaving, *resources: Resource) -> None:
+    """Delete objects of ours as somebody with the right to do so does."""
+    for resource in resources:
+        kind = street.cluster.store.kinds.find(resource.group, resource.plural)
+        assert kind is not None
+        for obj in street.cluster.store.select(kind, manifests.NAMESPACE):
+            street.cluster.store.delete(kind, (manifests.NAMESPACE, obj["metadata"]["name"]))
+
+
+def delete_crds(street: Leaving, *resources: Resource) -> None:
+    kind = street.cluster.store.kinds.named("CustomResourceDefinition")
+    for resource in resources:
+        street.cluster.store.delete(kind, ("", f"{resource.plural}.{resource.group}"))
+
+
+DELETIONS: dict[str, Callable[[Leaving], None]] = {
+    "policy": lambda street: delete(street, CANARYPOLICIES),
+    "policy and run": lambda street: delete(street, CANARYPOLICIES, CANARYRUNS),
+    "run": lambda street: delete(street, CANARYRUNS),
+    "CRD of policies": lambda street: delete_crds(street, CANARYPOLICIES),
+    "CRD of runs": lambda street: delete_crds(street, CANARYRUNS),
+    "CRD of requests": lambda street: delete_crds(street, CANARYREQUESTS),
+    "all CRDs": lambda street: delete_crds(street, CANARYREQUESTS, CANARYRUNS, CANARYPOLICIES),
+}
+GOES_ON = {"run", "CRD of requests"}  # the policy starts another run, or nothing was needed
+PHASES = (*BEFORE_COMMIT, *AFTER_COMMIT, Phase.PAUSED)
+
+
+def come_to(phase: Phase) -> Leaving:
+    if phase is not Phase.PAUSED:
+        return at(phase)
+    street = at(Phase.PROGRESSING)
+    rules = street.route_before["spec"]["rules"]
+    street.admin.merge_patch(HTTPROUTES.at(*PLACE), {"spec": {"rules": rules}}, intent=Intent.NEUTRAL)
+    return street.until(Phase.PAUSED)  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("what", DELETIONS)
+def test_whatever_of_ours_is_deleted_no_request_is_lost_and_the_hold_stays(what: str, phase: Phase):
+    street = come_to(phase)
+    asked = street.stored("Deployment")["spec"]["template"]
+    DELETIONS[what](street)
+    street.run_for(3)
+    if phase not in AFTER_COMMIT and what not in GOES_ON:
+        assert street.route_ppm() == 0, "traffic waits for somebody"
+    street.run_for(100)
+    assert not street.unserved
+    deployment = street.stored("Deployment")
+    assert deployment["spec"]["paused"] is True
+    assert deployment["spec"]["template"] == asked
+    assert deployment["metadata"]["labels"][Mark.GUARDED] == "true"
+    if what not in GOES_ON:
+        assert bare(street.stored("HTTPRoute"))["spec"] == bare(street.route_before)["spec"]
+        assert street.names() == street.names_before
+
+
+@pytest.mark.parametrize("what", ["policy", "all CRDs"])
+def test_a_hold_that_nobody_enforces_says_on_the_deployment_how_it_ends(what: str):
+    street = Leaving().open()
+    DELETIONS[what](street)
+    street.run_for(60)
+    store = street.cluster.store
+    said = [
+        event["message"]
+        for event in store.select(store.kinds.named("Event"), manifests.NAMESPACE)
+        if event["involvedObject"]["kind"] == "Deployment" and event["reason"] == "Detached"
+    ]
+    assert len(said) == 1
+    assert "canary detach shop/checkout" in said[0]
+    assert "mode: Observe" in said[0]
+
+
+def test_a_policy_that_is_gone_comes_back_to_let_its_deployment_go():
+    street = at(Phase.PROGRESSING)
+    delete(street, CANARYPOLICIES)
+    street.tidied()
+    street.detach(Choice.REJECT)
+    left_alone(street, manifests.OLD)
