@@ -13,7 +13,6 @@ from canary.api.people import People
 from canary.api.reasons import PPM, Phase, Reason, Verb
 from canary.core.decision import Limits, Run
 from canary.kube.resources import CANARYRUNS
-from canary.kube.resources import CANARYRUNS
 from canary.kube.transport import Transport
 from canary.lab import manifests
 from canary.lab.apiserver.history import Event
