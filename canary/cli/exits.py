@@ -39,6 +39,8 @@ MEANINGS = {
     Exit.NEEDS_HUMAN: "needs a human (with --fail-on-hold)",
     Exit.STILL_RUNNING: "still running at --timeout",
     Exit.BLIND: "blind: no trustworthy verdict",
+    Exit.IS_AI: "written or touched by AI (flag --exit-code)",
+    Exit.IS_UNKNOWN: "of unknown origin, which counts as AI (flag --exit-code)",
     Exit.DEFECT: "a defect of canary itself",
     Exit.INTERRUPTED: "interrupted; the run goes on",
 }

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from canary.cli.exits import Exit
 from canary.cli.terminal import Terminal
@@ -17,7 +17,6 @@ from canary.errors import RefusedError
 if TYPE_CHECKING:  # the models are imported when there is something to judge
     from canary.api.policy import CanaryPolicySpec
 
-MAX_POLICY_BYTES = 1024 * 1024
 FORMAT = """\
 One JSON object a line in, counts are increments since the previous line:
   {"t": 12.0, "weight_ppm": 10000,
@@ -39,6 +38,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     from canary.api.read import parse_policy
+    from canary.cli.manifests import read_manifest
 
     policy = parse_policy(read_manifest(given.policy, "CanaryPolicy"))
     if given.samples == "-":
@@ -69,21 +69,3 @@ def _judge(policy: "CanaryPolicySpec", lines: Iterable[str], terminal: Terminal)
         print(verdict, file=terminal.out)
     terminal.out.flush()
     return Exit.DONE
-
-
-def read_manifest(path: str, kind: str) -> dict[str, Any]:
-    """Return the one object of a kind in a YAML file; raise RefusedError where there is none or several."""
-    import yaml
-
-    try:
-        text = sys.stdin.read(MAX_POLICY_BYTES) if path == "-" else Path(path).read_text(encoding="utf-8")
-        documents = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except OSError as error:
-        raise RefusedError(f"cannot read {path}: {error.strerror}", code="CAN-2005") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{path} is not YAML: {error}", code="CAN-4202") from error
-    found = [entry for entry in documents if isinstance(entry, dict) and entry.get("kind") == kind]
-    if len(found) != 1:
-        text = f"{path} holds {len(found)} objects of the kind {kind}, and one is needed"
-        raise RefusedError(text, code="CAN-4202")
-    return found[0]

@@ -46,6 +46,8 @@ VERBS = {
     "reject": Verb("acting", "reject what you have read", "act"),
     "retry": Verb("acting", "try a version again that was taken back", "act"),
     "wait": Verb("waiting", "wait for a verdict on your revision; the exit code is the verdict", "CI"),
+    "flag": Verb("flag", "whose work a change is, as annotations that carry its record", "CI"),
+    "attest": Verb("attesting", "sign that people alone wrote a change, or verify it", "CI"),
     "demo": Verb("lab", "watch a bad change being caught, without a cluster", "try"),
     "rehearse": Verb("lab", "what your own policy would do in a collapse, on simulated time", "try"),
     "judge": Verb("judging", "the judgement alone: samples in, verdicts out", "try"),

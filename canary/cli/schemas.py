@@ -136,6 +136,17 @@ SCHEMAS: dict[str, Schema] = {
             "verdict": _nullable(_VERDICT),
         },
     ),
+    "flag": _document(
+        "flag",
+        {
+            "origin": {"enum": ["ai", "human", "unknown"]},
+            "agents": _list(_TEXT),
+            "authors": _list(_TEXT),
+            "range": _object({"base": _TEXT, "head": _TEXT, "commits": _COUNT}),
+            "evidence": _list(_object({"level": _TEXT, "says": _TEXT, "source": _TEXT, "detail": _TEXT})),
+            "annotations": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
+        },
+    ),
     "request": _document("request", {**_ASKED, "verb": _TEXT, "outcome": _TEXT}),
     "abort": _document("abort", {**_ASKED, "workload": _TEXT, "by": _TEXT, "seconds": {"type": "number"}}),
     "version": _document(

@@ -19,19 +19,22 @@ _LOOKS_LIKE = {
 # fmt: on
 _LATIN = {ord(odd): latin for latin, odds in _LOOKS_LIKE.items() for odd in odds}
 _UNSEEN = frozenset({"Cf", "Mn", "Me"})  # format characters, marks on letters
-_FOLD = re.compile(r"\r?\n[ \t]+")
 _SPACES = re.compile(r"[^\S\n]+")
 _SAID = re.compile(r"[^0-9a-z@+:/]+")
 
 
 def folded(text: str) -> str:
-    """Return the lines of a text in one spelling: Latin lower case, folded lines joined, one space between words."""
+    """Return the lines of a text in one spelling: Latin lower case, one space between words."""
     if not text.isascii():
         text = unicodedata.normalize("NFKD", text)
         unseen = {ord(each): None for each in set(text) if unicodedata.category(each) in _UNSEEN}
         text = text.translate(unseen).translate(_LATIN)
-    joined = _FOLD.sub(" ", text.casefold()).replace("\r", "\n")
-    return _SPACES.sub(" ", joined)
+    return _SPACES.sub(" ", text.casefold().replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def joined(text: str) -> str:
+    """Return a folded text with each line that begins with a space at the end of the one before."""
+    return text.replace("\n ", " ")
 
 
 def squeezed(text: str) -> str:

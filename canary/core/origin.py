@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.core.folding import disguised, folded, squeezed
+from canary.core.folding import disguised, folded, joined, squeezed
 from canary.core.signatures import SIGNATURES, Signature
 
 MAX_EVIDENCE_BYTES = 4096
 MAX_DETAIL = 160
 EARLIER_RUN, LOOKALIKES = "earlier-run", "lookalikes"
+_CO_AUTHOR = re.compile(r"^[>* -]{0,8}(?:co-authored-by|author) ?: ?(.*)$", re.MULTILINE)
+_WHO = ("by", "author", "committer")
 _SLASHED = re.compile(r"(?<=/)")
 _SUSPICION = (Origin.HUMAN, Origin.UNKNOWN, Origin.AI)
 
@@ -80,11 +82,18 @@ def hits_in_text(text: str) -> Iterator[Hit]:
     """Find marks and account numbers anywhere, and signing lines ("Key: Name <mail>"), in free text."""
     text = folded(text)
     yield from _marks_in(squeezed(text))
-    for signed in _SIGNING_LINE.finditer(text):
+    for signed in _lines(_SIGNING_LINE, text):
         key = signed[1].replace(" ", "-")
         yield from _listed("trailers", key)
-        if key.endswith("by"):
+        if key.endswith(_WHO):
             yield from hits_in_name(signed[2])
+
+
+def _lines(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Find lines of a folded text: those that stand there, and those that a fold broke in two."""
+    yield from pattern.finditer(text)
+    if (whole := joined(text)) != text:
+        yield from pattern.finditer(whole)
 
 
 def hits_in_person(person: str) -> Iterator[Hit]:
@@ -96,7 +105,7 @@ def hits_in_person(person: str) -> Iterator[Hit]:
 def hits_in_name(person: str) -> Iterator[Hit]:
     """Find an agent's name in a folded "Name (what) <mail>"."""
     whole = person.partition("<")[0]
-    for part in {whole.partition("(")[0], *re.findall(r"\(([^()]*)\)", whole)}:
+    for part in (whole.partition("(")[0], *re.findall(r"\(([^()]*)\)", whole)):
         name = part.strip(" \"'")
         for signature, known in _all("names"):
             if name == known or (known.endswith("*") and name.startswith(known[:-1])):
@@ -133,7 +142,9 @@ def _all(field: str) -> Iterator[tuple[Signature, Any]]:
 
 
 _TRAILERS = "|".join(re.escape(trailer).replace("\\-", "[- ]") for _, trailer in _all("trailers"))
-_SIGNING_LINE = re.compile(rf"^[>* -]{{0,8}}([a-z][a-z -]{{0,39}}by|{_TRAILERS}) ?:(.*)$", re.MULTILINE)
+_SIGNING_LINE = re.compile(
+    rf"^[>* -]{{0,8}}([a-z][a-z -]{{0,39}}by|author|committer|{_TRAILERS}) ?:(.*)$", re.MULTILINE
+)
 _NEEDLES = (
     *((squeezed(folded(mark)), Hit(signature.agent, mark)) for signature, mark in _all("marks")),
     *((f"{number}+", Hit(signature.agent, f"account {number}")) for signature, number in _all("accounts")),
@@ -153,7 +164,7 @@ def evidence_of_commits(commits: Iterable[Commit]) -> list[OriginEvidence]:
                 more[agent] = more.get(agent, 0) + 1
             first.setdefault(agent, detail)
     return [
-        _item("E1", agent, f"{detail}, and {more[agent]} more commits" if agent in more else detail)
+        _item("E1", agent, f"{detail}, and in {more[agent]} more" if agent in more else detail)
         for agent, detail in first.items()
     ]
 
@@ -209,6 +220,29 @@ def carried(evidence: Iterable[OriginEvidence], run: str) -> list[OriginEvidence
 def _item(level: Level, source: str, detail: str, says: Origin = Origin.AI) -> OriginEvidence:
     says = Origin.UNKNOWN if source == LOOKALIKES else says
     return OriginEvidence(level=level, says=says, source=source, detail=detail[:MAX_DETAIL])
+
+
+def authors_of(commits: Iterable[Commit], others: Iterable[str] = ()) -> list[str]:
+    """Return the people who wrote the commits, and `others`, by mail or forge login, each once and no agent."""
+    written = [person for commit in commits for person in (commit.author, *_co_authors(commit.message))]
+    people = [_identity(person) for person in (*written, *others) if not any(hits_in_person(person))]
+    return list(dict.fromkeys(person for person in people if person))
+
+
+def _co_authors(message: str) -> Iterator[str]:
+    text = folded(message)
+    yield from (
+        person for person in _CO_AUTHOR.findall(text) if "<" in person
+    )  # without: a fold broke it, perhaps
+    yield from _CO_AUTHOR.findall(joined(text))
+
+
+def _identity(person: str) -> str:
+    """Return the mail of "Name <mail>", the login in a noreply address of a forge, or the name alone."""
+    name, _, rest = person.partition("<")
+    mail = rest.partition(">")[0].strip().lower()
+    login, found, _ = mail.partition("@users.noreply.")
+    return (login.rpartition("+")[2] if found else mail or name.strip()).replace(",", " ")
 
 
 # -- as an annotation -----------------------------------------------------------------------------------------------

@@ -2,20 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from origin_corpus import LINES, MESSAGES, PEOPLE, PROSE, SHA, commit
 
 from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.core.folding import disguised, folded
+from canary.core.folding import disguised, folded, joined
 from canary.core.origin import (
     EARLIER_RUN,
     MAX_EVIDENCE_BYTES,
-    Commit,
     Forge,
     agents_of,
+    authors_of,
     carried,
     evidence_of_annotations,
     evidence_of_commits,
@@ -25,61 +25,6 @@ from canary.core.origin import (
     write_evidence,
 )
 from canary.core.signatures import SIGNATURES
-
-DANA, SHA = "Dana Doe <dana@example.com>", "0123456789abcdef0123456789abcdef01234567"
-PROSE = "Move the confirmation call\n\nThe old library is out of support.\n"
-LOOKALIKE = str.maketrans({"a": "а", "e": "е", "o": "о", "c": "с", "p": "р", "i": "і", "A": "Α", "C": "С"})
-Disguise = Callable[[str], str]
-
-DISGUISES: dict[str, Disguise] = {
-    "as it is": str,
-    "shouted": str.upper,
-    "with lookalike letters": lambda text: text.translate(LOOKALIKE),
-    "with wide letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
-    "with invisible characters": "\u200b".join,
-    "with accents": lambda text: text.replace("e", "e\u0301").replace("o", "ö"),
-}
-LAYOUTS: dict[str, Disguise] = {
-    "as a trailer": lambda line: f"{PROSE}\n{line}\n",
-    "with CRLF": lambda line: f"{PROSE}\n{line}\nSigned-off-by: {DANA}\n".replace("\n", "\r\n"),
-    "folded": lambda line: f"{PROSE}\n{line.replace(' ', chr(10) + '  ', 1)}\n",
-    "in a squash": lambda line: f"Release 2 (#7)\n\n* First\n\n> {line}\n\n* Second\n\n{PROSE}",
-    "in the middle": lambda line: f"{PROSE}\n{line}\n\n{PROSE}\n\nReviewed-by: {DANA}\n",
-}
-
-
-def commit(message: str = PROSE, author: str = DANA, committer: str = DANA) -> Commit:
-    return Commit(SHA, author, committer, message)
-
-
-def signed_lines() -> Iterator[tuple[str, str]]:
-    """Every line by which an agent of the table signs a message, with the agent."""
-    for each in SIGNATURES:
-        yield from ((each.agent, f"Co-authored-by: Somebody {mark}") for mark in each.marks)
-        yield from (
-            (each.agent, f"Co-authored-by: X <{number}+x@users.noreply.github.com>")
-            for number in each.accounts
-        )
-        yield from ((each.agent, f"Co-authored-by: {name.rstrip('*')} <>") for name in each.names)
-        yield from ((each.agent, f"{trailer.capitalize()}: 42") for trailer in each.trailers)
-
-
-def people() -> Iterator[tuple[str, str]]:
-    """Every author, committer or opener that is an agent."""
-    for each in SIGNATURES:
-        yield from ((each.agent, mark) for mark in each.marks)
-        yield from ((each.agent, f"X <{number}+x@users.noreply.github.com>") for number in each.accounts)
-        yield from ((each.agent, f"{name.replace('*', ' 5')} <dana@example.com>") for name in each.names)
-        yield from ((each.agent, f"Dana ({name.replace('*', '')}) <dana@example.com>") for name in each.names)
-
-
-LINES, PEOPLE = list(signed_lines()), list(people())
-MESSAGES = [
-    (agent, f"{how}, {where}: {line}", lay(disguise(line)))
-    for agent, line in LINES
-    for how, disguise in DISGUISES.items()
-    for where, lay in LAYOUTS.items()
-]
 
 
 def test_the_corpus_is_as_large_as_it_should_be() -> None:
@@ -167,7 +112,7 @@ def test_one_item_an_agent_says_where_it_was_first_seen_and_how_many_more_there_
     (item,) = evidence_of_commits([commit(), *[commit(f"{PROSE}\n{line}")] * 3])
     assert (item.source, item.level) == (agent, "E1")
     assert SHA[:12] in item.detail
-    assert item.detail.endswith("and 2 more commits")
+    assert item.detail.endswith("and in 2 more")
 
 
 def test_the_most_suspicious_evidence_wins() -> None:
@@ -235,4 +180,21 @@ def test_annotations_never_hold_more_evidence_than_the_record_takes() -> None:
 
 
 def test_folding_keeps_lines_and_words() -> None:
-    assert folded("A  b\r\n c\nD\te") == "a b c\nd e"
+    assert folded("A  b\r\n c\nD\te") == "a b\n c\nd e"
+    assert joined(folded("A  b\r\n\tc\nD\te")) == "a b c\nd e"
+
+
+def test_authors_are_everybody_who_wrote_it_and_no_agent() -> None:
+    squash = (
+        "Squashed\n\nAuthor: Kim <kim@example.com>\n\n    Text\n\n    Co-authored-by: Lee <lee@example.com>\n"
+    )
+    commits = [
+        commit(
+            f"{PROSE}\nCo-authored-by: Sam <SAM@example.com>\nCo-Authored-By: Pat\n  Doe <pat@example.com>\n"
+        ),
+        commit(squash, author="Mo <12345+mo-dev@users.noreply.github.com>"),
+        *(commit(author=person) for _, person in PEOPLE),
+    ]
+    people = ["dana", "sam", "pat", "lee", "kim"]
+    expected = {"mo-dev", *(f"{name}@example.com" for name in people), "trigger"}
+    assert set(authors_of(commits, ("trigger", ""))) == expected
