@@ -94,6 +94,8 @@ class RunOptions:
     """Address of /metrics, /healthz and /readyz; port 0: any free one."""
     webhooks: tuple[SinkAddress, ...] = ()
     alertmanagers: tuple[SinkAddress, ...] = ()
+    audit: str = ""
+    """Where every decision goes on record: file:/path or an http(s) URL; empty: in the CanaryRuns alone."""
     prometheus: tuple[str, ...] = ()
     """Prometheus addresses that policies may name."""
     workers: int = 8

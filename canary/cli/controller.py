@@ -76,6 +76,12 @@ def _add_working(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
     )
+    parser.add_argument(
+        "--audit",
+        default=own.audit,
+        metavar="ADDRESS",
+        help="where every decision goes on record: file:/path or an https URL; absent: in the CanaryRuns alone",
+    )
     reading = parser.add_argument_group("reading and working")
     reading.add_argument(
         "--prometheus",
@@ -106,6 +112,7 @@ def run_options(given: Namespace) -> RunOptions:
         telemetry=given.telemetry,
         webhooks=tuple(given.webhook),
         alertmanagers=tuple(given.alertmanager),
+        audit=given.audit,
         prometheus=tuple(given.prometheus),
         workers=given.workers,
         scrape_workers=given.scrape_workers,

@@ -38,6 +38,7 @@ VERBS = {
     "status": Verb("status", "one run: are customers safe, what is decided, what is next", "see"),
     "list": Verb("listing", "all protected workloads and their newest change", "see"),
     "explain": Verb("explaining", "a verdict as arithmetic, recomputed on request", "see"),
+    "audit": Verb("auditing", "what is on record, whether the chain holds, all of it for an auditor", "see"),
     "promote": Verb("acting", "end a hold, an approval step or a cap; never overrules evidence", "act"),
     "abort": Verb("aborting", "take all traffic back, with or without a controller", "act"),
     "hold": Verb("acting", "stay at the present weight", "act"),

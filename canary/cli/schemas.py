@@ -147,6 +147,8 @@ SCHEMAS: dict[str, Schema] = {
             "annotations": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
         },
     ),
+    "audit": _document("audit", {"records": _list({"type": "object", "required": ["id", "at", "kind"]})}),
+    "verified": _document("verified", {"records": _COUNT, "head": _TEXT, "heads": _COUNT, "fault": _TEXT}),
     "request": _document("request", {**_ASKED, "verb": _TEXT, "outcome": _TEXT}),
     "abort": _document("abort", {**_ASKED, "workload": _TEXT, "by": _TEXT, "seconds": {"type": "number"}}),
     "version": _document(

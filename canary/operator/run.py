@@ -18,6 +18,7 @@ from canary import __version__
 from canary.alerts.sink import Couriers, SinkConfig
 from canary.alerts.sinks import open_sinks, subscriptions
 from canary.api.policy import CanaryPolicySpec
+from canary.audit.store import Book, open_store
 from canary.clock import Clock, WallClock
 from canary.core.page_texts import Place
 from canary.errors import CanaryError, RefusedError
@@ -29,6 +30,7 @@ from canary.metrics.history import History
 from canary.metrics.scrape import Limits as ScrapeLimits
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import Source
+from canary.operator.auditor import Scribe
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
 from canary.operator.logs import configure_logs
@@ -42,6 +44,7 @@ from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
+AUDIT_TOKEN = Path("/etc/canary/audit/token")
 ELECTOR_LIMITS = http_transport.Limits(connect_seconds=1.0, read_seconds=2.0)
 
 
@@ -179,6 +182,7 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
         sources=sources,
         fence=elector,
         clock=clock,
+        scribe=_scribe(options, clock, telemetry, ending),
     )
     teller = _teller(options, hands, ending)
     watcher, only = Observer(telemetry, clock), options.namespace or None
@@ -193,6 +197,15 @@ def _transport(options: RunOptions, limits: http_transport.Limits | None) -> htt
     if not options.kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
         return http_transport.in_cluster(limits)
     return http_transport.from_kubeconfig(options.kubeconfig or None, options.context or None, limits)
+
+
+def _scribe(options: RunOptions, clock: Clock, telemetry: Telemetry, ending: ExitStack) -> Scribe | None:
+    if not options.audit:
+        return None
+    token_file = AUDIT_TOKEN if AUDIT_TOKEN.exists() else None
+    scribe = Scribe(Book(open_store(options.audit, token_file)), clock, tell=telemetry.recorded)
+    ending.callback(scribe.close)
+    return scribe
 
 
 def _teller(options: RunOptions, hands: Hands, ending: ExitStack) -> Teller:

@@ -132,6 +132,9 @@ class Telemetry:
         self._controller.kube_requests.labels(call.verb, call.resource, call.code).inc()
         self._controller.kube_seconds.labels(call.verb).observe(call.seconds)
 
+    def recorded(self, written: bool) -> None:
+        self._controller.records.labels(Result.DONE if written else Result.UNAVAILABLE).inc()
+
     def job_troubled(self, job: str, trouble: Trouble) -> None:
         self._controller.job_troubles.labels(job, trouble).inc()
 
@@ -177,6 +180,7 @@ class _Controller:
             "kube_requests_total", "Calls of the API server.", "verb", "resource", "code"
         )
         self.kube_seconds = histogram("kube_request_duration_seconds", "How long a call took.", "verb")
+        self.records = counter("audit_records_total", "Writes of the audit.", "result")
         self.job_troubles = counter(
             "job_trouble_total", "Periodic jobs that did not do their work.", "job", "trouble"
         )

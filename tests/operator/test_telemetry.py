@@ -23,7 +23,7 @@ CHECKOUT = Workload("shop", "checkout")
 NAMES = """
     build_info controller_leader controller_heartbeat_timestamp_seconds reconcile_total reconcile_duration_seconds
     queue_depth queue_wait_seconds watch_contact_age_seconds kube_requests_total kube_request_duration_seconds
-    job_trouble_total
+    job_trouble_total audit_records_total
     run_info run_phase run_weight_ratio run_step run_started_timestamp_seconds runs_total run_duration_seconds
     metric_value metric_effect_ratio evidence_log10 evidence_limit_log10 metric_staleness_seconds
     lost_estimate_total rollback_latency_seconds
@@ -97,6 +97,7 @@ def use_all(telemetry, clock):
     telemetry.queue_waited(Lane.QUICK, 0.1)
     telemetry.kube_called(Call(KubeVerb.PATCH, "httproutes", "200", 0.1))
     telemetry.job_troubled("sweep", Trouble.FAILED)
+    telemetry.recorded(True)
     telemetry.runs.show(a_view())
     telemetry.ended(Ended(CHECKOUT, Outcome.ROLLED_BACK, Reason.ORDERS_COLLAPSED, Origin.AI, 1, 42.0))
     telemetry.lost(CHECKOUT, "orders", 12.5)

@@ -1,0 +1,200 @@
+"""`canary audit`: what is on record, one record whole, whether the chain holds, and all of it for an auditor.
+
+Enters: the address of the audit (the controller's `--audit`), or, without one, the runs that the cluster still holds;
+these are the same records, but for the chain: they prove nothing. `verify` exits with 1 where anything is wrong.
+"""
+
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from canary.audit.chain import Head, Record, parse_head, readable, verify
+from canary.audit.entries import RecordKind, due, entry_of
+from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
+from canary.audit.store import open_store
+from canary.cli.arguments import access_of, add_access, add_output
+from canary.cli.documents import schema_name
+from canary.cli.exits import Exit
+from canary.cli.session import Session
+from canary.cli.terminal import Terminal, aligned
+from canary.core.decision import Limits, change
+from canary.core.stored import StoredRun
+from canary.core.wording import moment
+from canary.errors import RefusedError
+from canary.operator.objects import run_of
+
+ACTIONS = ("list", "show", "verify", "export")
+ADDRESS = "CANARY_AUDIT"
+MAX_LISTED = 200
+
+
+def configure(verb: str, parser: ArgumentParser) -> None:
+    parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=f"one of {', '.join(ACTIONS)}")
+    parser.add_argument(
+        "what", nargs="?", default="", metavar="WHAT", help="NAMESPACE/NAME of a workload, a run, or a number"
+    )
+    parser.add_argument(
+        "--audit", default="", metavar="ADDRESS", help=f"as the controller has it; absent: ${ADDRESS}"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="bearer token of an https audit")
+    parser.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="HEAD",
+        help="verify: a head that a page showed; repeat",
+    )
+    parser.add_argument(
+        "--runs",
+        action="store_true",
+        help="verify: also against the records that the runs in the cluster name",
+    )
+    parser.add_argument(
+        "--from", dest="since", type=day, metavar="TIME", help="not before: 2026-03-05, or RFC 3339"
+    )
+    parser.add_argument(
+        "--to", dest="until", type=last_moment, metavar="TIME", help="not after; a day ends with it"
+    )
+    kinds = [kind.value for kind in RecordKind]
+    parser.add_argument("--kind", choices=kinds, metavar="KIND", help=f"only these: {', '.join(kinds)}")
+    add_output(parser, ("table", "json", "csv"))
+    add_access(parser)
+
+
+def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    given.audit = given.audit or os.environ.get(ADDRESS, "")
+    if given.action == "verify":
+        return _verify(given, terminal)
+    records = _chosen(_records(given, terminal), given)
+    if given.action == "show":
+        return _show(records, given, terminal)
+    if given.action == "list":
+        newest = list(records)[-MAX_LISTED:]
+        _print(newest, given.output, terminal)
+        return Exit.DONE
+    _print(records, given.output, terminal)
+    return Exit.DONE
+
+
+# -- where they are ------------------------------------------------------------------------------------------------
+
+
+def _records(given: Namespace, terminal: Terminal) -> Iterable[Record]:
+    if given.audit:
+        return readable(open_store(given.audit, given.token_file).lines())
+    terminal.note("no --audit: these are the runs that the cluster still holds, and no chain proves them")
+    session = Session(access_of(given), terminal)
+    return sorted(_of_runs(session.runs(given.namespace or None)), key=lambda record: str(record["at"]))
+
+
+def _of_runs(runs: Iterable[StoredRun]) -> Iterator[Record]:
+    """Yield the records that the runs would have left."""
+    for stored in runs:
+        found = run_of(stored.raw, Limits())
+        unrecorded = change(found.status, audit=type(found.status.audit)())
+        yield from (entry_of(found, each) for each in due(unrecorded))
+
+
+def _chosen(records: Iterable[Record], given: Namespace) -> Iterator[Record]:
+    for record in records:
+        at = moment(record.get("at"))
+        early = given.since is not None and (at is None or at < given.since)
+        late = given.until is not None and (at is None or at > given.until)
+        kind = given.kind in (None, record.get("kind"))
+        if kind and not early and not late and given.what in _names(record):
+            yield record
+
+
+def _names(record: Record) -> set[str]:
+    workload = str(record.get("workload"))
+    return {
+        "",
+        workload,
+        f"{record.get('namespace')}/{workload}",
+        str(record.get("run")),
+        str(record.get("sequence")),
+    }
+
+
+# -- what is said --------------------------------------------------------------------------------------------------
+
+
+def _show(records: Iterable[Record], given: Namespace, terminal: Terminal) -> Exit:
+    if not given.what:
+        raise RefusedError("say which record: a number or a run of `canary audit list`", code="CAN-2009")
+    found = list(islice(records, MAX_LISTED))
+    if not found:
+        raise RefusedError(f"nothing of {given.what[:80]!r} is on record", code="CAN-2009")
+    if given.output != "table":
+        _print(found, given.output, terminal)
+        return Exit.DONE
+    for number, record in enumerate(found):
+        terminal.lines([*([""] if number else []), *page(record)])
+    return Exit.DONE
+
+
+def _print(records: Iterable[Record], form: str, terminal: Terminal) -> None:
+    if form == "csv":
+        terminal.out.writelines(
+            f"{line}\n" for line in csv_lines(records)
+        )  # its cells are plain, and may be long
+        return
+    found = list(records)
+    if form == "json":
+        terminal.json({"schema": schema_name("audit"), "records": found})
+        return
+    terminal.lines([*aligned(COLUMNS, [cells(each) for each in found]), summary(found)])
+
+
+def _verify(given: Namespace, terminal: Terminal) -> Exit:
+    if not given.audit:
+        raise RefusedError(
+            f"nothing to verify: give the controller's --audit, here or as ${ADDRESS}; runs alone are no chain",
+            code="CAN-2008",
+        )
+    outside = [parse_head(text) for text in given.head]
+    if given.runs:
+        outside += _heads_of_runs(Session(access_of(given), terminal), given.namespace or None)
+    found = verify(open_store(given.audit, given.token_file).lines(), outside)
+    fault = found.fault or ("" if found.records else "the audit holds no record")
+    if given.output == "json":
+        document = {"records": found.records, "head": str(found.head), "heads": len(outside), "fault": fault}
+        terminal.json({"schema": schema_name("verified"), **document})
+        return Exit.FAILED if fault else Exit.DONE
+    held = f"{found.records} records hold, head {found.head}"
+    against = (
+        f"; {len(outside)} heads from outside agree"
+        if outside
+        else "; no head from outside was given (--head)"
+    )
+    terminal.lines([f"BROKEN: {fault}", held] if fault else [held + against])
+    return Exit.FAILED if fault else Exit.DONE
+
+
+def _heads_of_runs(session: Session, namespace: str | None) -> list[Head]:
+    found = [run.raw.get("status", {}).get("audit", {}) for run in session.runs(namespace)]
+    return [
+        Head(each["sequence"], each["hash"]) for each in found if each.get("sequence") and each.get("hash")
+    ]
+
+
+# -- flags ---------------------------------------------------------------------------------------------------------
+
+
+def day(text: str) -> datetime:
+    """Read a day or a moment; without a zone it is UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no time; write 2026-03-05 or 2026-03-05T12:00:00Z") from error
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def last_moment(text: str) -> datetime:
+    """Read the end of a period: a day is in it whole."""
+    return day(text) + (
+        timedelta(days=1, microseconds=-1) if len(text) == len("2026-03-05") else timedelta(0)
+    )
