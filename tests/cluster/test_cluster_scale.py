@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class Need:
 
 
 @pytest.fixture(scope="module")
-def need(bed: Bed) -> Iterator[Need]:
+def need(bed: Bed) -> Need:
     """Fill a namespace, let a controller see it, and leave it alone for a while."""
     fill(bed)
     command = [sys.executable, "-m", "canary.cli.main", "run", "--until-eof"]
@@ -49,7 +48,7 @@ def need(bed: Bed) -> Iterator[Need]:
     log = (bed.folder / "controller-scale.log").open("wb")
     controller = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
-        bed.until(lambda: is_ready(), "the controller is ready", READY_SECONDS)
+        bed.until(is_ready, f"the controller is ready; its log is {log.name}", READY_SECONDS)
         synced = processor_seconds(controller.pid)
         time.sleep(SETTLE_SECONDS)
         before = processor_seconds(controller.pid)
@@ -64,7 +63,7 @@ def need(bed: Bed) -> Iterator[Need]:
         f"\n{POLICIES:,} policies, {DEPLOYED:,} Deployments: {needed.sync_seconds:.1f} s of a processor to be ready, "
         f"{needed.resident_mib:.0f} MiB, then {needed.idle_cores:.2f} of a core"
     )
-    yield needed
+    return needed
 
 
 def fill(bed: Bed) -> None:
