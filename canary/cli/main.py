@@ -52,6 +52,7 @@ VERBS = {
     "demo": Verb("lab", "watch a bad change being caught, without a cluster", "try"),
     "rehearse": Verb("lab", "what your own policy would do in a collapse, on simulated time", "try"),
     "judge": Verb("judging", "the judgement alone: samples in, verdicts out", "try"),
+    "adopt": Verb("adopting", "what a policy would do to your objects, and then do it", "own"),
     "detach": Verb("detaching", "give a Deployment back, and let its policy go", "own"),
     "run": Verb("controller", "start the controller", "own"),
     "crd": Verb("crds", "print the CRDs, or the schema of an output", "own"),

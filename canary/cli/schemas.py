@@ -151,6 +151,16 @@ SCHEMAS: dict[str, Schema] = {
     "verified": _document("verified", {"records": _COUNT, "head": _TEXT, "heads": _COUNT, "fault": _TEXT}),
     "request": _document("request", {**_ASKED, "verb": _TEXT, "outcome": _TEXT}),
     "abort": _document("abort", {**_ASKED, "workload": _TEXT, "by": _TEXT, "seconds": {"type": "number"}}),
+    "adoption": _document(
+        "adoption",
+        {
+            "namespace": _TEXT,
+            "workload": _TEXT,
+            "writes": _list(_TEXT),
+            "refusals": _list(_TEXT),
+            "warnings": _list(_TEXT),
+        },
+    ),
     "version": _document(
         "version",
         {

@@ -1,8 +1,9 @@
-"""Why a Deployment cannot be held and run beside itself: every reason, with its remedy.
+"""Why a Deployment cannot be held and run beside itself: every reason, with its remedy; and what to think about.
 
-`gather` reads what speaks against it, `refusals` decides, purely. Each refusal stands for an outage that
-somebody had: a native roll in progress that a pause would make proportional, the only old ReplicaSet cleaned away, a
-second controller. The routes have their own list, in `traffic/adoption.py`.
+`gather` reads what speaks against it, `refusals` and `warnings` decide, purely, and `writes` says what an adoption and
+a run do to the user's Deployment. Each refusal stands for an outage that somebody had: a native roll in progress that a
+pause would make proportional, the only old ReplicaSet cleaned away, a second controller. The routes have their own
+list, in `traffic/adoption.py`.
 """
 
 import json
@@ -21,6 +22,12 @@ from canary.kube.workload import Observed, observe
 
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+MESH_POLICIES = (  # with the field that selects pods
+    (Resource("security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy"), "selector"),
+    (Resource("security.istio.io", "v1", "peerauthentications", "PeerAuthentication"), "selector"),
+    (Resource("security.istio.io", "v1", "requestauthentications", "RequestAuthentication"), "selector"),
+    (Resource("policy.linkerd.io", "v1beta3", "servers", "Server"), "podSelector"),
+)
 FOREIGN_CANARIES = (
     (Resource("flagger.app", "v1beta1", "canaries", "Canary"), "targetRef"),
     (Resource("argoproj.io", "v1alpha1", "rollouts", "Rollout"), "workloadRef"),
@@ -58,6 +65,8 @@ class Facts:
     writers: tuple[str, ...] = ()
     """Other controllers' objects, and other policies, that name the Deployment."""
     network_policies: tuple[Json, ...] = ()
+    mesh_policies: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Policies of a service mesh, as kind and name, each with its selector of pods."""
 
     @property
     def deployment(self) -> Json:
@@ -104,12 +113,37 @@ def gather(client: Client, wish: Wish) -> Facts | Missing:
         private_claims=tuple(_private_claims(client, seen.deployment)),
         writers=tuple(_writers(client, wish)),
         network_policies=_network_policies(client, wish.namespace),
+        mesh_policies=tuple(_mesh_policies(client, wish.namespace)),
     )
 
 
 def refusals(facts: Facts) -> tuple[str, ...]:
     """Return everything that speaks against an adoption; pure."""
     return tuple(refusal for rule in _RULES for refusal in rule(facts))
+
+
+def writes(facts: Facts) -> tuple[str, ...]:
+    """Return what an adoption writes to the Deployment, and what a run makes beside it."""
+    name, service = facts.wish.name, facts.service
+    beside = f"Deployment and PodDisruptionBudget {side_name(name)}"
+    named = f", Service {side_name(service['metadata']['name'])}" if service is not None else ""
+    return (
+        f"Deployment {name}: set spec.paused and the label {Mark.GUARDED}",
+        f"for each change, and deleted after it: {beside}{named}",
+    )
+
+
+def warnings(facts: Facts) -> tuple[str, ...]:
+    """Return what no refusal can know and the team has to; pure."""
+    found = ["pods that pull work (queues, timers) are exposed as soon as they start: no route can hold them"]
+    for container in facts.template["spec"]["containers"]:
+        name, _, digest = container["image"].partition("@")
+        tag = name.rpartition("/")[2].partition(":")[2]
+        if not digest and tag in ("", "latest"):
+            found.append(
+                f"image {container['image']} has a tag that moves: the pods of one version may run two; name a digest"
+            )
+    return tuple(found)
 
 
 def is_going(facts: Facts) -> Iterator[str]:
@@ -140,13 +174,19 @@ def keeps_no_history(facts: Facts) -> Iterator[str]:
 
 
 def manifest_unpauses(facts: Facts) -> Iterator[str]:
-    text = (facts.deployment["metadata"].get("annotations") or {}).get(LAST_APPLIED, "")
+    metadata = facts.deployment["metadata"]
+    text = (metadata.get("annotations") or {}).get(LAST_APPLIED, "")
     try:
         applied = json.loads(text) if text else {}
     except ValueError:
-        return
+        applied = {}
     spec = applied.get("spec") if isinstance(applied, dict) else None
-    if isinstance(spec, dict) and spec.get("paused") is False:
+    said = isinstance(spec, dict) and spec.get("paused") is False
+    open_now = not facts.deployment["spec"].get("paused")
+    for entry in metadata.get("managedFields") or []:
+        owned = ((entry.get("fieldsV1") or {}).get("f:spec") or {}).keys()
+        said = said or (open_now and entry.get("operation") == "Apply" and "f:paused" in owned)
+    if said:
         yield "the applied manifest says paused: false and would end the hold at each apply; remove the line"
 
 
@@ -157,7 +197,8 @@ def cannot_stand_twice(facts: Facts) -> Iterator[str]:
     if facts.private_claims:
         claims = ", ".join(facts.private_claims)
         yield f"two versions cannot share the volume claim {claims}; use ReadWriteMany, or no claim"
-    ports = [port for container in spec["containers"] for port in container.get("ports") or []]
+    containers = [*spec["containers"], *(spec.get("initContainers") or [])]
+    ports = [port for container in containers for port in container.get("ports") or []]
     if spec.get("hostNetwork") or any(port.get("hostPort") for port in ports):
         yield "host ports let only one pod stand on a node; remove hostPort and hostNetwork"
 
@@ -195,6 +236,15 @@ def side_cannot_stand_apart(facts: Facts) -> Iterator[str]:
         )
 
 
+def mesh_policy_would_miss_the_side(facts: Facts) -> Iterator[str]:
+    overrides = _overrides(facts) if facts.service is not None else None
+    stable, side = facts.pod_labels, {**facts.pod_labels, **(overrides or {})}
+    for named, selector in facts.mesh_policies:
+        if matches(selector, stable) and not matches(selector, side):
+            keys = ", ".join(overrides or {})
+            yield f"{named} selects the pods by {keys}, which differs on the side; let it select the side, too"
+
+
 def network_policy_would_miss_the_side(facts: Facts) -> Iterator[str]:
     overrides = _overrides(facts) if facts.service is not None else None
     if not overrides:
@@ -221,6 +271,7 @@ _RULES: tuple[Callable[[Facts], Iterator[str]], ...] = (
     service_is_unclear,
     side_cannot_stand_apart,
     network_policy_would_miss_the_side,
+    mesh_policy_would_miss_the_side,
 )
 
 
@@ -248,6 +299,19 @@ def _network_policies(client: Client, namespace: str) -> tuple[Json, ...]:
         return tuple(client.list(NETWORK_POLICIES, namespace))
     except RefusedError:
         return ()
+
+
+def _mesh_policies(client: Client, namespace: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return the mesh's policies that select pods; none of a kind that is not served, or that we may not read."""
+    for resource, field in MESH_POLICIES:
+        try:
+            found = client.list(resource, namespace) if _is_served(client, resource) else []
+        except RefusedError:
+            continue
+        for policy in found:
+            selector = (policy.get("spec") or {}).get(field)
+            if selector:
+                yield f"{resource.kind} {policy['metadata']['name']}", selector
 
 
 def _taken(client: Client, wish: Wish) -> Iterator[str]:

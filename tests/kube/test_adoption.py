@@ -10,7 +10,7 @@ import pytest
 from canary.api.marks import Mark
 from canary.api.reasons import GROUP, VERSION
 from canary.core.evidence import Missing
-from canary.kube.adoption import Facts, Wish, gather, refusals
+from canary.kube.adoption import Facts, Wish, gather, refusals, warnings, writes
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, NAMESPACES, PDBS, SERVICES, Resource
 from canary.lab.apiserver.admission import User
@@ -91,6 +91,11 @@ def test_a_deployment_that_is_not_there_is_missing(shop: Shop):
         ({}, {"revisionHistoryLimit": 0}, "revisionHistoryLimit"),
         ({"hostNetwork": True}, {}, "host ports"),
         (
+            {"initContainers": [{"name": "proxy", "image": IMAGE, "ports": [{"containerPort": 1, "hostPort": 1}]}]},
+            {},
+            "host ports",
+        ),
+        (
             {
                 "containers": [
                     {"name": "shop", "image": IMAGE, "ports": [{"containerPort": 1, "hostPort": 1}]}
@@ -105,7 +110,7 @@ def test_a_deployment_that_is_not_there_is_missing(shop: Shop):
             "volume claim disk",
         ),
     ],
-    ids=["recreate", "no history", "host network", "host port", "claim"],
+    ids=["recreate", "no history", "host network", "host port of a sidecar", "host port", "claim"],
 )
 def test_what_cannot_be_held_or_stand_twice_is_refused(shop: Shop, pod: Json, spec: Json, words: str):
     shop.deploy(pod, **spec)
@@ -120,6 +125,18 @@ def test_a_manifest_that_ends_the_hold_is_refused(shop: Shop):
     shop.deploy(metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}})
     shop.serve()
     assert "paused: false" in shop.refusals()
+
+
+def test_a_manifest_that_is_applied_by_the_server_and_ends_the_hold_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    facts = shop.facts()
+    entry = {"manager": "argocd", "operation": "Apply", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    deployment = {**facts.deployment, "metadata": {**facts.deployment["metadata"], "managedFields": [entry]}}
+    applied = replace(facts, seen=replace(facts.seen, deployment=deployment))
+    assert any("paused: false" in refusal for refusal in refusals(applied))
+    entry["operation"] = "Update"
+    assert not refusals(applied)
 
 
 def test_a_roll_in_progress_is_refused(shop: Shop):
@@ -221,6 +238,34 @@ def test_a_network_policy_that_would_not_let_the_side_through_is_refused(shop: S
     assert any("NetworkPolicy lock" in each and "app=checkout-canary" in each for each in found)
     open_to_both = {"metadata": {"name": "open"}, "spec": {"podSelector": {}}}
     assert not refusals(replace(shop.facts(), network_policies=(open_to_both,)))
+
+
+def test_a_mesh_policy_that_would_not_apply_to_the_side_is_refused(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    mesh = Resource("security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy")
+    shop.cluster.install([definition(mesh.group, mesh.version, mesh.plural, mesh.kind)])
+    shop.create(mesh, "all", {"action": "ALLOW"})
+    assert shop.refusals() == ""
+    shop.create(mesh, "only-checkout", {"selector": {"matchLabels": {"app": "checkout"}}})
+    assert "AuthorizationPolicy only-checkout selects the pods by app" in shop.refusals()
+
+
+def test_what_no_refusal_can_know_is_said(shop: Shop):
+    shop.deploy({"containers": [{"name": "a", "image": "shop"}, {"name": "b", "image": "proxy:latest"}]})
+    shop.serve()
+    said = warnings(shop.facts())
+    assert "pull work" in said[0]
+    assert ["image shop" in said[1], "image proxy:latest" in said[2]] == [True, True]
+    assert len(said) == 3
+
+
+def test_what_would_be_written_is_said(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    hold, side = writes(shop.facts())
+    assert "set spec.paused" in hold
+    assert "checkout-canary" in side
 
 
 def test_a_name_without_room_for_our_suffix_is_refused(shop: Shop):
