@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from canary.api.change import OriginEvidence
 from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
 from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason, Verb
@@ -25,6 +26,7 @@ from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing, pod_targets, serving_pods
 from canary.operator.objects import Asked, Json, Shelf, directives_for, run_of
+from canary.operator.proofs import proof_of
 from canary.operator.rulebook import Rulebook
 from canary.traffic.router import Target
 
@@ -68,15 +70,18 @@ class PolicyTicker:
         facts = or_missing(lambda: adoption.gather(self._hands.client, wish))
         runs = self._runs(policy)
         retries, bypasses = self._asked(policy, runs)
+        now, ruling = self._hands.clock.now(), self._rulebook.ruling(policy.spec.tier)
         return Seen(
             workload=facts if isinstance(facts, Missing) else facts.seen.workload,
-            desired=None if isinstance(facts, Missing) else _desired(facts),
+            desired=None
+            if isinstance(facts, Missing)
+            else _desired(facts, proof_of(facts, runs, ruling, now)),
             runs=runs,
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=retries,
             bypasses=bypasses,
-            now=self._hands.clock.now(),
-            ruling=self._rulebook.ruling(policy.spec.tier),
+            now=now,
+            ruling=ruling,
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
         )
 
@@ -193,7 +198,7 @@ def _known_conditions(status: Json) -> list[conditions.Condition]:
     return [conditions.Condition.model_validate(each) for each in status.get("conditions") or []]
 
 
-def _desired(facts: adoption.Facts) -> Desired:
+def _desired(facts: adoption.Facts, proof: tuple[OriginEvidence, ...]) -> Desired:
     stable = facts.seen.stable
     template = facts.template
     service = facts.service
@@ -204,6 +209,7 @@ def _desired(facts: adoption.Facts) -> Desired:
         annotations=workload.annotations_of(facts.deployment),
         service=service["metadata"]["name"] if service is not None else "",
         guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
+        proof=proof,
     )
 
 
