@@ -47,8 +47,9 @@ bench: .venv/bench.stamp ## measure the judge against the bound and against othe
 docs: .venv/run.stamp ## write the reference pages, the chart's CRDs and deploy/ anew; deploy/ needs helm
 	@python tests/api/crd_reference.py > docs/reference/crd.md
 	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
+	@python tests/core/pattern_reference.py > docs/reference/patterns.md
 	@python tests/core/machine_walk.py
-	@python tests/install/chart.py
+	@python tests/chart.py
 
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: .venv/dev.stamp ## pin the requirements anew; ARGS=--upgrade for newer releases

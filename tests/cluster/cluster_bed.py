@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from controller_rights import cluster_role
+from controller_rights import rules_of
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from node_agent import NodeAgent
@@ -78,11 +78,13 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}"),
     ),
 }
+INSTALLED = "canary-two"  # where a test installs the chart, beside what every bed has
+ACCOUNTS = {name: f"system:serviceaccount:{INSTALLED}:canary-{name}" for name in ("controller", "sentinel")}
 AUDITED = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "users": [USERS["controller"][0]]}, {"level": "None"}],
+    "rules": [{"level": "Metadata", "users": [USERS["controller"][0], *ACCOUNTS.values()]}, {"level": "None"}],
 }
 DEVELOPERS = ("alice", "bob", "agent")
 
@@ -247,12 +249,12 @@ class Bed:
         self.until(established, f"the CRD {ref} is established")
 
     def _install_rights(self) -> None:
-        """Give developers what a namespace's editors have, and our kinds; the controller, what it is known to need."""
+        """Give developers what a namespace's editors have, and our kinds; the controller, what the chart grants."""
         verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
         rules = [{"apiGroups": [GROUP, GATEWAYS.group], "resources": ["*"], "verbs": verbs}]
         aggregated = {"labels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"}}
         self.make(CLUSTERROLES, "bed-developers", metadata=aggregated, rules=rules)
-        self.make(CLUSTERROLES, "canary-controller", rules=cluster_role())
+        self.make(CLUSTERROLES, "canary-controller", rules=rules_of("controller"))
         for role, names in {"edit": DEVELOPERS, "canary-controller": ("controller",)}.items():
             subjects = [
                 {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USERS[name][0]}

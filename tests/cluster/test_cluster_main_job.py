@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from cluster_bed import Bed
-from controller_rights import GRANTED, RARER, rights, used
+from cluster_bed import USERS, Bed
+from controller_rights import granted, rarer, rules_of, used
 from shop_on_bed import COLLAPSE, Seen, Shop, shop_open
 
 from canary.api.marks import side_name
@@ -223,6 +223,6 @@ def test_a_promotion_loses_no_order_and_no_request(healthy: Notes) -> None:
 
 @pytest.mark.usefixtures("collapse", "healthy")
 def test_the_controller_uses_every_right_that_it_has_and_asks_for_no_other(bed: Bed) -> None:
-    allowed, denied = used(bed.audit_log, {"collapse", "healthy"})
+    allowed, denied = used(bed.audit_log, USERS["controller"][0], {"collapse", "healthy"})
     assert denied == set()
-    assert allowed - rights(RARER) == rights(GRANTED)
+    assert allowed | rarer() == granted(rules_of("controller"))

@@ -16,6 +16,7 @@ import chart
 import pytest
 import yaml
 from conftest import require_program
+from controller_rights import granted, rules_of
 from programs import locate
 
 import canary
@@ -31,6 +32,7 @@ Object = dict[str, Any]
 PRESETS = chart.presets()
 ACCOUNTS = ("canary-controller", "canary-sentinel")
 READING = {"get", "list", "watch"}
+ASKING = {"authorization.k8s.io/subjectaccessreviews"}  # a question in the form of a write
 MAX_GRANTS, MAX_WRITES = 60, 20
 DELETED = {"services", "apps/deployments", "apps/controllerrevisions", "policy/poddisruptionbudgets"}
 
@@ -61,17 +63,6 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
 def container(objects: list[Object], name: str) -> Object:
     (found,) = only(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]
     return found
-
-
-def grants(rules: list[Object]) -> set[tuple[str, str]]:
-    """Return (verb, group/resource) of every right."""
-    return {
-        (verb, f"{group}/{resource}".lstrip("/"))
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
 
 
 # -- one source ------------------------------------------------------------------------------------------------------
@@ -257,16 +248,16 @@ def test_a_value_that_is_not_known_is_refused_with_its_place(values: str, where:
 
 
 def test_the_controller_has_few_rights_and_no_secrets() -> None:
-    granted = grants(chart.rules_of("controller"))
-    writes = {right for right in granted if right[0] not in READING}
-    assert len(granted) <= MAX_GRANTS
+    grants = granted(rules_of("controller"))
+    writes = {right for right in grants if right[0] not in READING and right[1] not in ASKING}
+    assert len(grants) <= MAX_GRANTS
     assert len(writes) <= MAX_WRITES
     assert not {
-        resource for _, resource in granted if resource in ("secrets", "configmaps") or "*" in resource
+        resource for _, resource in grants if resource in ("secrets", "configmaps") or "*" in resource
     }
-    assert {verb for verb, resource in granted if resource == "pods"} == {"list"}
-    assert {resource for verb, resource in granted if verb == "delete"} <= DELETED
-    assert not {verb for verb, _ in granted} & {
+    assert {verb for verb, resource in grants if resource == "pods"} == {"list"}
+    assert {resource for verb, resource in grants if verb == "delete"} <= DELETED
+    assert not {verb for verb, _ in grants} & {
         "*",
         "update",
         "deletecollection",
@@ -278,12 +269,12 @@ def test_the_controller_has_few_rights_and_no_secrets() -> None:
 
 def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> None:
     route = "gateway.networking.k8s.io/httproutes"
-    assert grants(chart.rules_of("sentinel")) == {
+    assert granted(rules_of("sentinel")) == {
         ("get", "coordination.k8s.io/leases"),
         ("get", f"{GROUP}/canaryruns"),
         *((verb, route) for verb in ("get", "list", "patch")),
     }
-    (lease,) = chart.rules_of("sentinel", "own")
+    (lease,) = rules_of("sentinel", "own")
     assert lease["resourceNames"] == [HEARTBEAT_LEASE]
 
 
@@ -294,7 +285,9 @@ def test_a_controller_for_one_namespace_writes_there_alone() -> None:
     ]
     named = {each["roleRef"]["name"] for each in wide}
     roles = [each for each in of_kind(objects, "ClusterRole") if each["metadata"]["name"] in named]
-    assert {verb for role in roles for verb, _ in grants(role["rules"])} <= READING
+    assert {right for role in roles for right in granted(role["rules"]) if right[0] not in READING} <= {
+        ("create", resource) for resource in ASKING
+    }
     homes = {
         (each["subjects"][0]["name"], each["metadata"]["namespace"])
         for each in of_kind(objects, "RoleBinding")
@@ -321,7 +314,9 @@ def test_people_may_ask_for_what_their_role_is_for_and_machines_only_lower() -> 
     asks: dict[str, set[str]] = {}
     for role in ("viewer", "operator", "approver", "emergency", "agent"):
         rules = only(objects, "ClusterRole", f"canary-{role}")["rules"]
-        asks[role] = {verb for verb, resource in grants(rules) if resource == f"{GROUP}/canaryruns"} - READING
+        asks[role] = {
+            verb for verb, resource in granted(rules) if resource == f"{GROUP}/canaryruns"
+        } - READING
         assert "aggregate" not in str(only(objects, "ClusterRole", f"canary-{role}")["metadata"])
     assert asks["viewer"] == set()
     assert asks["agent"] == {verb.value for verb in MACHINE_VERBS}

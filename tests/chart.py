@@ -1,7 +1,7 @@
 """The chart as the real helm renders it, and what of it is kept rendered: `make docs` writes it, a test compares.
 
-`python tests/install/chart.py` writes the chart's CRDs from the code and, where helm is, deploy/ from the chart. All of
-it is a pure function of the checkout.
+`python tests/chart.py` writes the chart's CRDs from the code and, where helm is, deploy/ from the chart. All of it is a
+pure function of the checkout.
 """
 
 import subprocess
@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cluster"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "cluster"))
 
 from programs import MissingPrograms, locate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CHART, DEPLOY = ROOT / "charts" / "canary-controller", ROOT / "deploy"
 NAMESPACE, KUBERNETES = "canary-system", "1.36"
 HOW = "`python tests/cluster/programs.py helm` builds it (Go 1.26, about two minutes once), or install helm 3"
@@ -51,14 +51,6 @@ def presets() -> dict[str, Sequence[str]]:
     """Return the words for helm of every preset; "default" has none."""
     found = sorted(CHART.glob("values-*.yaml"))
     return {"default": (), **{path.stem.removeprefix("values-"): ("-f", str(path)) for path in found}}
-
-
-def rules_of(account: str, *reaches: str) -> list[Json]:
-    """Return the rules of an account as the chart's files have them; without a reach, of all."""
-    files = [f"{account}-{reach}.yaml" for reach in reaches or ("shops", "cluster", "own")]
-    paths = [CHART / "files" / "rights" / file for file in files]
-    texts = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
-    return [rule for text in texts for rule in yaml.load(text, Loader=yaml.CSafeLoader)]
 
 
 def generated() -> dict[Path, str]:
