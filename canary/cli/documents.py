@@ -19,6 +19,7 @@ from canary.core.explain import (
     next_sentence,
     standing,
 )
+from canary.core.outcome_patterns import outcome_of
 from canary.core.overview import Row
 from canary.core.stored import Measured, StoredRun
 from canary.core.text import Surface, escaped
@@ -60,7 +61,7 @@ def verdict_document(run: StoredRun) -> Document:
     """Return the verdict as every machine surface has it."""
     worst = run.worst
     metric = metric_document(worst) if worst is not None else None
-    limit = run.figure("limitLog10")
+    limit, pattern = run.figure("limitLog10"), outcome_of(run)
     return {
         "schema": schema_name("verdict"),
         "run": run.name,
@@ -71,7 +72,7 @@ def verdict_document(run: StoredRun) -> Document:
         "metric": metric,
         "baseline": {"revision": run.old, "serving": run.seen_ppm < 1_000_000},
         "lost": {"orders": run.figure("lost"), "ci": [run.figure("lostLow"), run.figure("lostHigh")]},
-        "pattern": None,
+        "pattern": {"id": pattern.id, "title": pattern.title} if pattern is not None else None,
         "attempt": run.attempt,
         "attemptsLeft": max(0, MAX_ATTEMPTS - run.attempt),
         "nextActions": [

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from canary.core import wording
 from canary.core.explain import effect_text, evidence_words, lost_words, phase_words
+from canary.core.outcome_patterns import outcome_of
 from canary.core.stored import Measured, StoredRun, under
 
 COLUMNS = 80
@@ -37,6 +38,9 @@ def explanation(run: StoredRun, metric: str = "") -> list[str]:
         lines += _labelled("Evidence", "none: no look at both versions is on record")
     if run.top_ppm:
         lines += _labelled("Lost", lost_words(run))
+    pattern = outcome_of(run)
+    if pattern is not None:
+        lines += _labelled("Known", f'pattern {pattern.id} "{pattern.title}": {pattern.remedy}')
     phi = under(run.raw, "status", "analysis", "phi")
     return lines + (_labelled("Noise", _noise(run, phi)) if isinstance(phi, dict) and phi else [])
 

@@ -4,21 +4,25 @@ Pure, like the machine: `(what was read) -> Intake`. A version that was taken ba
 often somebody re-applies, resyncs or restarts: only a new template or a person's `retry` does.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from canary.api.change import OriginEvidence
+from canary.api.change import ChangeRecord, OriginEvidence
 from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
 from canary.api.reasons import Mode, Phase, Reason, Verb
-from canary.api.run import CanaryRunSpec
+from canary.api.run import CanaryRunSpec, Finding
+from canary.api.safety import RecordRules
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.effective import Effective, fitted, terms_of
 from canary.core.evidence import Directive, Missing, Workload
 from canary.core.explain import MAX_ATTEMPTS
 from canary.core.origin import carried
+from canary.core.patterns import findings
 from canary.core.record import change_digest, policy_digest, record_of
+from canary.core.templates import Earlier, Proposal
 
 MAX_STEPS = 21  # of a run
 ROUTE_KINDS = ("HTTPRoute",)  # the routers that there are
@@ -38,6 +42,17 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Templates:
+    """The Deployment's spec and the template that serves, as stored, for the known failure patterns."""
+
+    deployment: Mapping[str, Any]
+    serving: Mapping[str, Any]
+    serving_pods: int
+    selectors: tuple[Mapping[str, str], ...]
+    """Of the Services that select the serving pods."""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """What the Deployment asks for, beyond what decisions of a run need."""
 
@@ -47,6 +62,8 @@ class Desired:
     service: str
     """The Service of the target's pods; empty: none, or several."""
     guarded: bool
+    templates: Templates | None = None
+    """What the change is made of; None: not known."""
     proof: tuple[OriginEvidence, ...] = ()
     """What a signed statement, if there is one, proves of the origin."""
 
@@ -66,6 +83,8 @@ class Seen:
     """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
     bypasses: tuple[Directive, ...] = ()
     """Requests to let a held change go as it is; each names the template by its hash."""
+    frozen_seconds: float = 0.0
+    """When the target's autoscaler may scale down again; 0: it may now, or there is none."""
     ruling: Effective | Missing | None = None
     """What the safety policies in force say of this tier; None: none was written for it."""
 
@@ -139,6 +158,9 @@ def _let_go(target: str, seen: Seen, status: CanaryPolicyStatus) -> Intake:
     if any(run.status.tidied_at is None for run in seen.runs):
         text = "the run under way is being ended; then all is given back"
         return Intake(status, reason=Reason.RUN_ACTIVE, message=text)
+    if seen.frozen_seconds > 0:
+        text = f"all traffic is back; its autoscaler may scale down again in {seen.frozen_seconds:.0f} s, then all is"
+        return Intake(status, reason=Reason.RUN_ACTIVE, message=f"{text} given back")
     asked = [each for each in seen.bypasses if not each.machine and each.digest == workload.template_hash]
     if workload.template_hash != workload.stable_hash and not asked:
         text = f"a held change would roll out at once: `canary detach {target} --accept` lets it, `--reject` ends it"
@@ -240,7 +262,9 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     steps = fitted(policy.spec.resolved_steps(record.origin), record.origin, seen.ruling)
     if len(steps) > MAX_STEPS:
         text = f"within the safety policy's first slice and ratio the plan has {len(steps)} steps, {MAX_STEPS} are "
-        return Intake(status, reason=Reason.LIMIT_REACHED, message=f"{text}the most: remove some from spec.steps")
+        return Intake(
+            status, reason=Reason.LIMIT_REACHED, message=f"{text}the most: remove some from spec.steps"
+        )
     spec = CanaryRunSpec(
         policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
         policy=policy.spec,
@@ -254,6 +278,7 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
         steps=steps,
         attempt=attempt,
         safety=safety,
+        findings=_findings(policy, seen, record, retried=attempt > 1),
     )
     text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
     return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)
@@ -263,6 +288,36 @@ def _earlier(template_hash: str, runs: Sequence[Run]) -> list[OriginEvidence]:
     """Return what runs of the same template found of its origin: AI is never taken back."""
     same = (run for run in runs if run.spec.revision.template_hash == template_hash)
     return next((found for run in same if (found := carried(run.spec.change.evidence, run.name))), [])
+
+
+def _findings(policy: Policy, seen: Seen, record: ChangeRecord, *, retried: bool) -> list[Finding]:
+    """Look for known failure patterns in the change."""
+    desired, ruling = seen.desired, seen.ruling if isinstance(seen.ruling, Effective) else None
+    if desired is None or desired.templates is None or desired.serving is None:
+        return []
+    templates, own = desired.templates, desired.asked.template_hash
+    change = Proposal(
+        new=templates.deployment.get("template") or {},
+        old=templates.serving,
+        deployment=templates.deployment,
+        serving_pods=templates.serving_pods,
+        selectors=templates.selectors,
+        record=record,
+        required=ruling.spec.record.require if ruling is not None else RecordRules().require,
+        metrics_port=policy.spec.source.scrape.port if policy.spec.source.scrape is not None else "",
+        template_hash=own,
+        serving_hash=desired.serving.template_hash,
+        earlier=[_change_of(run) for run in seen.runs],
+        taken_back=frozenset(each.template_hash for each in policy.status.rejected)
+        - ({own} if retried else set()),
+    )
+    return findings(change, policy.spec.tier, ruling)
+
+
+def _change_of(run: Run) -> Earlier:
+    change = run.spec.change
+    promoted = run.status.phase is Phase.PROMOTED
+    return Earlier(run.spec.revision.template_hash, change.change_id, change.what, change.why, promoted)
 
 
 def _remembered(policy: Policy, seen: Seen) -> CanaryPolicyStatus:

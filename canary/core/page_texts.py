@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from canary.api.reasons import PPM, Opening, Reason
 from canary.core import wording
 from canary.core.explain import change_words, effect_text, evidence_words, lost_words
+from canary.core.outcome_patterns import outcome_of
 from canary.core.stored import Measured, Raw, StoredRun, entries, whole
 from canary.core.wording import duration, plain, seconds_between, share
 
@@ -121,7 +122,9 @@ def _why(run: StoredRun) -> str:
     worst = run.worst.name if run.worst else ""
     calm = [effect.name for effect in run.measured if effect.state == "clear" and _holds_zero(effect)]
     others = f"; {' and '.join(calm[:3])}: no change" if calm else ""
-    return f"{worst}, {evidence_words(run)}{others}"
+    pattern = outcome_of(run)
+    known = f"; pattern {pattern.id}" if pattern is not None else ""
+    return f"{worst}, {evidence_words(run)}{others}{known}"
 
 
 def _holds_zero(effect: Measured) -> bool:

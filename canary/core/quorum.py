@@ -89,14 +89,17 @@ def approvals_suffice(situation: Situation) -> Closed | None:
 def findings_are_accepted(situation: Situation) -> Closed | None:
     """A known failure pattern refuses the change, or waits until a senior who counts accepts it by its id."""
     accepted = {name for each in usable(situation) if each.senior for name in each.accepts}
-    refused = [f for f in situation.spec.findings if f.strength is Strength.REFUSE]
-    for finding in refused:
-        return Closed(Reason.PATTERN_REFUSED, f"{finding.id}: {finding.message}")
-    for finding in situation.spec.findings:
-        if finding.strength is Strength.APPROVE and finding.id not in accepted:
-            text = f"{finding.id}: {finding.message}. A senior may accept it: `canary approve --accept {finding.id}`"
-            return Closed(Reason.PATTERN_REFUSED, text)
-    return None
+    findings = situation.spec.findings
+    refused = [each for each in findings if each.strength is Strength.REFUSE]
+    waiting = [each for each in findings if each.strength is Strength.APPROVE and each.id not in accepted]
+    if not refused and not waiting:
+        return None
+    first, *others = [*refused, *waiting]
+    text = f"{first.id}: {first.message}" + (f" (also {', '.join(e.id for e in others)})" if others else "")
+    if not refused:
+        ids = " ".join(f"--accept {each.id}" for each in waiting)
+        text += f". A senior may accept what was found: `canary approve {ids}`"
+    return Closed(Reason.PATTERN_REFUSED, text)
 
 
 def cooled_down(situation: Situation) -> Closed | None:

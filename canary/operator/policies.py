@@ -5,6 +5,7 @@ Gathers, lets `core.intake` consider, and does the one thing that it names. Runs
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from canary.api.change import OriginEvidence
@@ -15,12 +16,13 @@ from canary.api.run import CanaryRunSpec
 from canary.core import conditions
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing
-from canary.core.intake import Desired, Intake, Policy, Seen, consider, retries_of
+from canary.core.intake import Desired, Intake, Policy, Seen, Templates, consider, retries_of
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Key
-from canary.kube.selectors import text_of
+from canary.kube.selectors import matches, of_map, text_of
+from canary.kube.side import labels_of_template
 from canary.metrics.source import counter_specs
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
@@ -28,6 +30,7 @@ from canary.operator.look import or_missing, pod_targets, serving_pods
 from canary.operator.objects import Asked, Json, Shelf, directives_for, run_of
 from canary.operator.proofs import proof_of
 from canary.operator.rulebook import Rulebook
+from canary.operator.thawing import Thawing
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class PolicyTicker:
     def __init__(self, hands: Hands, rulebook: Rulebook) -> None:
         self._hands = hands
         self._rulebook = rulebook
+        self._thawing = Thawing(hands.client, hands.clock)
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> float | None:
@@ -56,7 +60,7 @@ class PolicyTicker:
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
             return IDLE_SECONDS
-        seen = self._seen(policy)
+        seen = self._thawed(policy, self._seen(policy))
         intake = consider(policy, seen)
         self._do(policy, intake, seen.runs)
         self._say(stored, intake.status.wire(), (intake.reason, intake.message))
@@ -84,6 +88,12 @@ class PolicyTicker:
             ruling=ruling,
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
         )
+
+    def _thawed(self, policy: Policy, seen: Seen) -> Seen:
+        """Let the target's autoscalers scale down again, if no run is under way and that is due."""
+        busy = any(run.status.tidied_at is None for run in seen.runs)
+        left = or_missing(lambda: self._thawing.look(policy, busy=busy))
+        return replace(seen, frozen_seconds=BUSY_SECONDS if isinstance(left, Missing) else left)
 
     def _runs(self, policy: Policy) -> list[Run]:
         runs: list[Run] = []
@@ -209,7 +219,22 @@ def _desired(facts: adoption.Facts, proof: tuple[OriginEvidence, ...]) -> Desire
         annotations=workload.annotations_of(facts.deployment),
         service=service["metadata"]["name"] if service is not None else "",
         guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
+        templates=_templates(facts) if stable is not None else None,
         proof=proof,
+    )
+
+
+def _templates(facts: adoption.Facts) -> Templates:
+    stable: Json = facts.seen.stable or {}
+    template = stable["spec"]["template"]
+    labels = labels_of_template(template)
+    theirs = [each for each in facts.services if Mark.SIDE not in (each["metadata"].get("labels") or {})]
+    selectors = [each["spec"].get("selector") or {} for each in theirs]
+    return Templates(
+        deployment=facts.deployment["spec"],
+        serving=template,
+        serving_pods=int((stable.get("status") or {}).get("replicas", 0)),
+        selectors=tuple(each for each in selectors if each and matches(of_map(each), labels)),
     )
 
 

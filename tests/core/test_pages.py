@@ -132,7 +132,7 @@ def test_a_rollback_says_first_that_customers_are_safe() -> None:
         "checkout v2.31.0 (AI-assisted (kiro), by dana) in prod-us/shop\n"
         "orders -100 % (95 % CI -100..-81) in the 1 % slice, 15 s after start, 7.0 s after it broke\n"
         "all traffic back on v2.30.4, verified in the traffic 2.1 s after the decision; about 22 orders (13..31) lost\n"
-        "why: orders, evidence 7.4e3 > limit 1.0e3; errors and slow: no change\n"
+        "why: orders, evidence 7.4e3 > limit 1.0e3; errors and slow: no change; pattern KP-014\n"
         "canary explain shop/checkout-7f9c2   report: https://reports.example/shop/checkout-7f9c2"
         "   runbook: https://run.example/checkout"
     )

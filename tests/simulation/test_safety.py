@@ -7,6 +7,7 @@ from sim_street import COLLAPSE, Street, short_policy
 from canary.api.change import ChangeAnnotation
 from canary.api.people import People
 from canary.api.reasons import Phase, Reason, Verb
+from canary.api.safety import Strength
 from canary.kube.client import Intent
 from canary.kube.resources import DEPLOYMENTS, SAFETYPOLICIES
 from canary.lab import manifests
@@ -18,6 +19,7 @@ PEOPLE = People.model_validate(
 SAM, PRIYA = User("sam", ("devs",)), User("priya", ("devs", "seniors"))
 DANA = User("dana", ("devs", "seniors"))
 RESET: dict[str, Any] = {
+    "appliesTo": {"tiers": [1, 2]},
     "approvals": {"count": 2, "senior": 1, "approverGroups": ["devs"], "seniorGroups": ["seniors"]},
     "exposure": {"unapprovedMax": "5%", "firstSliceMax": "5%", "maxStepRatio": 20},
 }
@@ -35,8 +37,8 @@ def amended(street: Street, name: str = "reset", **fields: Any) -> None:
 
 
 def a_street(**fields: Any) -> Street:
-    """A shop whose next change is dana's; nobody approves by the way."""
-    street = Street(policy=short_policy(steps=STEPS), people=PEOPLE, **fields)
+    """A shop of tier 2 whose next change is dana's; nobody approves by the way."""
+    street = Street(policy=short_policy(**{"steps": STEPS, "tier": 2, **fields}), people=PEOPLE)
     record = {ChangeAnnotation.AUTHORS.value: "dana"}
     patch = {"metadata": {"annotations": record}}
     street.admin.merge_patch(
@@ -160,3 +162,23 @@ def test_a_change_waits_until_there_is_a_place_for_it():
     until(street, Phase.HELD, reason=Reason.LIMIT_REACHED)
     amended(street, limits={"perCluster": 1})
     until(street, Phase.PREPARING)
+
+
+def test_a_known_failure_pattern_refuses_in_tier_1_and_waits_for_a_senior_elsewhere():
+    street = a_street(tier=1)
+    ruled(street)
+    street.push()
+    until(street, Phase.HELD, reason=Reason.PATTERN_REFUSED)
+    assert street.run.status.message.startswith("KP-103: the image of shop is named by a tag")
+    named = {finding.id: finding.strength for finding in street.run.spec.findings}
+    assert named == {"KP-103": Strength.REFUSE}
+
+    street = a_street()
+    ruled(street, patterns={"approve": ["KP-103"]}, exposure={**RESET["exposure"], "unapprovedMax": "100%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.PATTERN_REFUSED)
+    approve(street, SAM, accepts=["KP-103"])
+    street.run_for(5.0)
+    assert street.phase is Phase.HELD
+    approve(street, PRIYA, accepts=["KP-103"])
+    until(street, Phase.PROMOTED)
