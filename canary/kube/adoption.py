@@ -8,7 +8,7 @@ list, in `traffic/adoption.py`.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canary.api.marks import SIDE_SUFFIX, WAY_BACK_SUFFIX, Mark, side_name, way_back_name
@@ -98,19 +98,24 @@ class Facts:
         return chosen[0] if len(chosen) == 1 else None
 
 
-def gather(client: Client, wish: Wish) -> Facts | Missing:
-    """Read everything that an adoption depends on."""
+def look(client: Client, wish: Wish) -> Facts | Missing:
+    """Read what matters of a Deployment that is held already."""
     seen = observe(client, wish.namespace, wish.name)
     if isinstance(seen, Missing):
         return seen
-    services = client.list(SERVICES, wish.namespace)
-    return Facts(
-        wish,
-        seen,
-        services=tuple(services),
+    return Facts(wish, seen, services=tuple(client.list(SERVICES, wish.namespace)))
+
+
+def gather(client: Client, wish: Wish) -> Facts | Missing:
+    """Read everything that an adoption depends on."""
+    facts = look(client, wish)
+    if isinstance(facts, Missing):
+        return facts
+    return replace(
+        facts,
         budgets=tuple(client.list(PDBS, wish.namespace)),
         taken=tuple(_taken(client, wish)),
-        private_claims=tuple(_private_claims(client, seen.deployment)),
+        private_claims=tuple(_private_claims(client, facts.deployment)),
         writers=tuple(_writers(client, wish)),
         network_policies=_network_policies(client, wish.namespace),
         mesh_policies=tuple(_mesh_policies(client, wish.namespace)),
@@ -119,7 +124,7 @@ def gather(client: Client, wish: Wish) -> Facts | Missing:
 
 def refusals(facts: Facts) -> tuple[str, ...]:
     """Return everything that speaks against an adoption; pure."""
-    return tuple(refusal for rule in _RULES for refusal in rule(facts))
+    return tuple(refusal for rule in OF_THE_MOMENT + OF_THE_WORKLOAD + OF_THE_SERVICE for refusal in rule(facts))
 
 
 def writes(facts: Facts) -> tuple[str, ...]:
@@ -259,15 +264,10 @@ def network_policy_would_miss_the_side(facts: Facts) -> Iterator[str]:
             )
 
 
-_RULES: tuple[Callable[[Facts], Iterator[str]], ...] = (
-    is_going,
-    is_rolling,
-    is_incomplete,
-    keeps_no_history,
-    manifest_unpauses,
-    cannot_stand_twice,
-    has_two_writers,
-    name_is_taken,
+Rules = tuple[Callable[[Facts], Iterator[str]], ...]
+OF_THE_MOMENT: Rules = (is_going, is_rolling, is_incomplete, has_two_writers)
+OF_THE_WORKLOAD: Rules = (keeps_no_history, manifest_unpauses, cannot_stand_twice, name_is_taken)
+OF_THE_SERVICE: Rules = (
     service_is_unclear,
     side_cannot_stand_apart,
     network_policy_would_miss_the_side,

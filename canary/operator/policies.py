@@ -1,6 +1,8 @@
 """One look at a policy: adopt its target, keep the lock, start a run for a held change, say how things stand.
 
-Gathers, lets `core.intake` consider, and does the one thing that it names. Runs are looked at by `tick.py`.
+Gathers, lets `core.intake` consider, and does the one thing that it names. Runs are looked at by `tick.py`. Who waits
+for something that no watch tells of (a Service, a pod that shows its counters) is looked at again soon; the others when
+a watch wakes them, or with the sweep.
 """
 
 import logging
@@ -34,7 +36,8 @@ from canary.operator.thawing import Thawing
 from canary.traffic.router import Target
 
 logger = logging.getLogger(__name__)
-BUSY_SECONDS, IDLE_SECONDS = 2.0, 15.0
+BUSY_SECONDS, WAITING_SECONDS, CALM_SECONDS = 2.0, 15.0, 300.0
+CALM = frozenset({Reason.IDLE, Reason.RUN_ACTIVE, Reason.REJECTED_BEFORE, Reason.OBSERVING})
 MAX_RUN_NAME = 200
 MAX_ASKED, ASK_SECONDS = 3, 1.0  # pods that are asked whether they show what is counted, and for how long
 NOT_SHOWN = frozenset({MissingReason.ABSENT, MissingReason.UNAUTHORISED})
@@ -59,19 +62,22 @@ class PolicyTicker:
             policy = self._hands.policies.read(stored)
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
-            return IDLE_SECONDS
+            return CALM_SECONDS
         seen = self._thawed(policy, self._seen(policy))
         intake = consider(policy, seen)
         self._do(policy, intake, seen.runs)
         self._say(stored, intake.status.wire(), (intake.reason, intake.message))
-        return BUSY_SECONDS if intake.start or intake.adopt or intake.relock else IDLE_SECONDS
+        if intake.start or intake.adopt or intake.relock:
+            return BUSY_SECONDS
+        return CALM_SECONDS if intake.reason in CALM and not seen.frozen_seconds else WAITING_SECONDS
 
     # -- gather ----------------------------------------------------------------------------------------------------
 
     def _seen(self, policy: Policy) -> Seen:
         target = policy.spec.target.name
         wish = adoption.Wish(policy.namespace, target, policy.spec.service or "", policy.name)
-        facts = or_missing(lambda: adoption.gather(self._hands.client, wish))
+        read = adoption.look if policy.status.adopted else adoption.gather
+        facts = or_missing(lambda: read(self._hands.client, wish))
         runs = self._runs(policy)
         retries, bypasses = self._asked(policy, runs)
         now, ruling = self._hands.clock.now(), self._rulebook.ruling(policy.spec.tier)
