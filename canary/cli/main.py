@@ -47,6 +47,7 @@ VERBS = {
     "reject": Verb("acting", "reject what you have read", "act"),
     "retry": Verb("acting", "try a version again that was taken back", "act"),
     "wait": Verb("waiting", "wait for a verdict on your revision; the exit code is the verdict", "CI"),
+    "lint": Verb("linting", "what would be refused, and why, before anything runs", "CI"),
     "flag": Verb("flag", "whose work a change is, as annotations that carry its record", "CI"),
     "attest": Verb("attesting", "sign that people alone wrote a change, or verify it", "CI"),
     "demo": Verb("lab", "watch a bad change being caught, without a cluster", "try"),

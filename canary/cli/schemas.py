@@ -136,6 +136,14 @@ SCHEMAS: dict[str, Schema] = {
             "verdict": _nullable(_VERDICT),
         },
     ),
+    "lint": _document(
+        "lint",
+        {
+            "complaints": _list(
+                _object({"object": _TEXT, "outcome": {"enum": ["refused", "waits", "noted"]}, "says": _TEXT})
+            )
+        },
+    ),
     "flag": _document(
         "flag",
         {
