@@ -6,6 +6,7 @@ minute. `poll` does one round on the caller's thread, for simulated time. Follow
 so that a new leader starts with warm caches.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from canary.kube.client import Client, Listing, UnknownKindError, retry_after
 from canary.kube.resources import Key, Resource, Selection
 from canary.kube.transport import Json, Response, Stream
 
+logger = logging.getLogger(__name__)
 EVENT_TYPES = frozenset({"ADDED", "MODIFIED", "DELETED"})
 RELIST_AFTER_FAILURES = 5  # whatever is wrong with our version, a list heals it
 STOP_JOIN_SECONDS = 5.0
@@ -142,13 +144,16 @@ class Reflector:
             self._stopping.wait(self._wait_seconds(self._clock.monotonic() - started))
 
     def _attempt(self) -> None:
-        """List if need be and watch to the end; note what went wrong."""
+        """List if need be and watch to the end; note what went wrong, and log it when it is something new."""
+        before = self.trouble
         try:
             self.trouble = self._list_and_watch()
         except CanaryError as error:
             self.trouble = str(error)
             asked = error.retry_after_seconds if isinstance(error, UnavailableError) else 0.0
             self._progress.floor_seconds = asked
+        if self.trouble and self.trouble != before:
+            logger.warning("watching %s: %s", self.resource.plural, self.trouble)
 
     def _wait_seconds(self, lasted: float) -> float:
         progress, pace = self._progress, self._pace

@@ -125,8 +125,10 @@ class Controller:
             worker.join(JOIN_SECONDS)
 
     @property
-    def synced(self) -> bool:
-        return all(reflector.synced for reflector in self.reflectors)
+    def unfilled(self) -> str:
+        """Return which caches have not been filled yet, and why not; empty: all are."""
+        empty = (each for each in self.reflectors if not each.synced)
+        return "; ".join(f"{each.resource.plural}: {each.trouble or 'not listed yet'}" for each in empty)
 
     def sweep(self) -> None:
         """Look at everything again, whatever the watches said."""

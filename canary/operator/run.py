@@ -233,7 +233,8 @@ def _alertmanagers(addresses: tuple[SinkAddress, ...]) -> list[SinkConfig]:
 
 def _checks(wired: Wired) -> dict[str, Check]:
     def ready() -> str:
-        return "" if wired.controller.synced else "the caches have not been filled yet"
+        unfilled = wired.controller.unfilled
+        return unfilled and f"caches have not been filled yet: {unfilled}"
 
     def alive() -> str:
         return wired.controller.stuck()
