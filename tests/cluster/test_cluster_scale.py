@@ -4,6 +4,7 @@ The objects are real ones at a real API server, a tenth of the promise's number 
 them: 1,000 policies, 5,000 Deployments, no pods. Memory is what the system says of the process, not what we count.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from cluster_bed import HOST, Bed
 
 from canary.kube.client import Intent
-from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS
+from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, HTTPROUTES, REPLICASETS, SERVICES
 from canary.lab import manifests
 
 pytest_plugins = ["cluster_fixtures"]
@@ -50,6 +51,7 @@ def need(bed: Bed) -> Need:
     try:
         bed.until(is_ready, f"the controller is ready; its log is {log.name}", READY_SECONDS)
         synced = processor_seconds(controller.pid)
+        bed.until(lambda: held(bed) == POLICIES, "every policy holds its Deployment", READY_SECONDS)
         time.sleep(SETTLE_SECONDS)
         before = processor_seconds(controller.pid)
         time.sleep(IDLE_SECONDS)
@@ -67,22 +69,35 @@ def need(bed: Bed) -> Need:
 
 
 def fill(bed: Bed) -> None:
-    """Make the Deployments, which want no pods, and a policy for each of the first."""
+    """Make the Deployments, which want no pods, and what belongs to a guarded one for each of the first."""
     bed.namespace(NAMESPACE)
+    deployment = manifests.deployment(0, 8080, manifests.OLD)
+    guarded = [
+        (DEPLOYMENTS, deployment),
+        (SERVICES, manifests.service()),
+        (HTTPROUTES, manifests.route()),
+        (CANARYPOLICIES, manifests.policy()),
+    ]
 
-    def deploy(number: int) -> None:
-        manifest = manifests.deployment(0, 8080, manifests.OLD)
-        name = f"app-{number}"
-        manifest["metadata"] = {**manifest["metadata"], "name": name, "namespace": NAMESPACE}
-        manifest["spec"]["paused"] = True  # so that no ReplicaSet is made, either
-        bed.admin.create(DEPLOYMENTS, manifest, intent=Intent.NEUTRAL)
-        if number < POLICIES:
-            policy = manifests.policy({"target": {"kind": "Deployment", "name": name}})
-            policy["metadata"] = {"name": name, "namespace": NAMESPACE}
-            bed.admin.create(CANARYPOLICIES, policy, intent=Intent.NEUTRAL)
+    def make(number: int) -> None:
+        for resource, manifest in guarded if number < POLICIES else [(DEPLOYMENTS, deployment)]:
+            text = json.dumps(manifest).replace(f'"{manifests.NAME}"', f'"app-{number}"')
+            obj = json.loads(text)
+            obj["metadata"]["namespace"] = NAMESPACE
+            bed.admin.create(resource, obj, intent=Intent.NEUTRAL)
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(deploy, range(DEPLOYED)))
+        list(threads.map(make, range(DEPLOYED)))
+    bed.until(lambda: ready_to_hold(bed), "every Deployment has its ReplicaSet", READY_SECONDS)
+
+
+def ready_to_hold(bed: Bed) -> bool:
+    return len(bed.admin.list(REPLICASETS, NAMESPACE)) == DEPLOYED
+
+
+def held(bed: Bed) -> int:
+    policies = bed.admin.list(CANARYPOLICIES, NAMESPACE)
+    return sum(bool((each.get("status") or {}).get("adopted")) for each in policies)
 
 
 def is_ready() -> bool:
@@ -105,6 +120,10 @@ def resident_mib(pid: int) -> float:
 
 def test_a_large_cluster_fits_into_a_small_pod(need: Need) -> None:
     assert need.resident_mib < 96.0
+
+
+def test_what_is_held_and_at_rest_costs_next_to_nothing(need: Need) -> None:
+    assert need.idle_cores < 0.1
 
 
 def test_a_large_cluster_is_known_soon(need: Need) -> None:
