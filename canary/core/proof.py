@@ -51,9 +51,8 @@ def evidence_of_statement(statement: Statement, release: Release) -> OriginEvide
     gap = next(gaps(statement, release), None)
     if gap is not None:
         return evidence(Origin.UNKNOWN, gap)
-    return evidence(
-        Origin.HUMAN, f"{len(origin.commits)} commits up to {origin.head[:12]}, each signed by a person"
-    )
+    text = f"commits up to {origin.head[:12]}: {len(origin.commits)}, each signed by a person"
+    return evidence(Origin.HUMAN, text)
 
 
 def evidence(says: Origin, detail: str) -> OriginEvidence:

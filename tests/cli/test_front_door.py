@@ -25,7 +25,7 @@ from canary.cli.main import GROUPS, VERBS, load, main, parser_of, usage
 from canary.errors import ConflictError, InvariantError, RefusedError, UnavailableError
 
 pytest_plugins = ["cli_fixtures"]
-HEAVY = ("kubernetes", "pydantic", "rich", "jinja2", "requests", "urllib3")
+HEAVY = ("kubernetes", "pydantic", "rich", "jinja2", "requests", "urllib3", "cryptography")
 ENTRY = "import sys; from canary.cli.main import main; code = main(sys.argv[1:]); "
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
 LIMIT_SECONDS = 30
