@@ -98,6 +98,12 @@ class RunOptions:
     """Where every decision goes on record: file:/path or an http(s) URL; empty: in the CanaryRuns alone."""
     prometheus: tuple[str, ...] = ()
     """Prometheus addresses that policies may name."""
+    guard_required: bool = False
+    """Nothing is raised without the admission policies of the guard."""
+    platform_groups: tuple[str, ...] = ()
+    """Whom the guard lets change canary itself."""
+    gitops_accounts: tuple[str, ...] = ()
+    """Machines that the guard lets write policies."""
     workers: int = 8
     """Looks under way at once; half of them are kept for rollbacks."""
     scrape_workers: int = 32

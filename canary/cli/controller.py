@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from canary.cli.arguments import counting
 from canary.cli.exits import Exit
+from canary.cli.guard import add_guard_settings, settings_of
 from canary.cli.terminal import Terminal
 from canary.errors import RefusedError
 from canary.settings import RunOptions, SinkAddress
@@ -17,6 +18,13 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     _add_cluster(parser)
     _add_telling(parser)
     _add_working(parser)
+    parser.add_argument(
+        "--guard",
+        choices=("required", "absent"),
+        default="absent",
+        help="required: nothing is raised where its admission policies are missing or changed; absent: not asked",
+    )
+    add_guard_settings(parser)
 
 
 def _add_cluster(parser: ArgumentParser) -> None:
@@ -116,6 +124,9 @@ def run_options(given: Namespace) -> RunOptions:
         prometheus=tuple(given.prometheus),
         workers=given.workers,
         scrape_workers=given.scrape_workers,
+        guard_required=given.guard == "required",
+        platform_groups=settings_of(given).platform_groups,
+        gitops_accounts=settings_of(given).gitops_accounts,
         log_level=given.log_level,
         until_eof=given.until_eof,
     )

@@ -15,7 +15,6 @@ from canary.errors import RefusedError
 from canary.guard.fingerprint import differences
 from canary.guard.policies import Version, guard, version_of
 from canary.guard.policy import Settings
-from canary.kube.transport import JSON
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -60,7 +59,8 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         print_manifests(guard(settings_of(given), given.kubernetes), given.output, terminal)
         return Exit.DONE
     session = Session(access_of(given), terminal)
-    wanted = guard(settings_of(given), given.kubernetes or served_by(session))
+    with session.asking("get", "the version", None):
+        wanted = guard(settings_of(given), given.kubernetes or version_of(session.client.server_version()))
     if not given.check:
         print_manifests(wanted, given.output, terminal)
         return Exit.DONE
@@ -68,12 +68,6 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         found = differences(session.client, wanted)
     terminal.lines([*found, f"{len(wanted)} objects make the guard; {len(found)} of them are not in place"])
     return Exit.FAILED if found else Exit.DONE
-
-
-def served_by(session: Session) -> Version:
-    """Ask the API server for its version."""
-    answer = session.wire.request("GET", "/version", query={}, body=None, content_type=JSON)
-    return version_of(str(answer.body.get("gitVersion")))
 
 
 def version(text: str) -> Version:

@@ -43,6 +43,10 @@ class Workload:
     """Pods of any template but the one asked for."""
     settled: bool
     """The Deployment's own status speaks of the generation that we read."""
+    current_pods: int = 0
+    """Pods, ready or not, that run the template asked for."""
+    current_set: str = ""
+    """Name of their ReplicaSet."""
 
 
 @dataclass(frozen=True, slots=True)

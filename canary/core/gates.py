@@ -7,7 +7,7 @@ raise; the first that is closed is the sentence that people read. Nothing that l
 from canary.api.reasons import Phase, Reason, Verb, Verdict
 from canary.core import limits, quorum
 from canary.core.decision import Closed, Gate, Situation
-from canary.core.evidence import Acceptance, Drift, Missing, Share
+from canary.core.evidence import Acceptance, Drift, Missing, Share, Workload
 from canary.core.wording import share
 
 
@@ -40,6 +40,8 @@ def workload_is_whole(situation: Situation) -> Closed | None:
         )
     if not workload.paused:
         return Closed(Reason.UNPAUSED_BY_OTHERS, "the Deployment is not paused; it is being held again")
+    if text := leaked(workload):
+        return Closed(Reason.UNPAUSED_BY_OTHERS, text)
     if workload.stable_hash != situation.spec.baseline.template_hash:
         return Closed(Reason.STABLE_SHRANK, "the serving version is not the one this run started from")
     wanted = max(1, situation.status.stable_replicas, workload.replicas)
@@ -47,6 +49,14 @@ def workload_is_whole(situation: Situation) -> Closed | None:
         text = f"{workload.stable_ready} of {wanted} pods of the serving version are ready"
         return Closed(Reason.STABLE_SHRANK, text)
     return None
+
+
+def leaked(workload: Workload) -> str:
+    """Say which pods of a held template serve beside the old ones; empty: none."""
+    if workload.current_pods == 0 or workload.template_hash == workload.stable_hash:
+        return ""
+    text = f"{workload.current_pods} of the Deployment's own pods run the new version and serve customers, outside of"
+    return f"{text} any slice: `kubectl scale replicaset {workload.current_set} --replicas=0` takes them away"
 
 
 def route_is_accepted(situation: Situation) -> Closed | None:

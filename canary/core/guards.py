@@ -11,6 +11,7 @@ from canary.api.reasons import MissingReason, Phase, Reason, Verb, Verdict
 from canary.core import quorum
 from canary.core.decision import Because, Situation
 from canary.core.evidence import Drift, Missing, Share
+from canary.core.gates import leaked
 
 BEFORE_COMMIT = frozenset(
     {Phase.HELD, Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING, Phase.PAUSED, Phase.DRAINING}
@@ -189,6 +190,17 @@ def route_was_rewritten(situation: Situation) -> Ending | None:
     return None
 
 
+def hold_was_broken(situation: Situation) -> Ending | None:
+    """Somebody let the Deployment roll: its new pods serve beside the slice, and count as the old version's."""
+    workload = situation.workload
+    if workload is None or situation.phase not in JUDGED | {Phase.PREPARING}:
+        return None
+    if workload.paused and workload.current_pods == 0:
+        return None
+    text = f"somebody released the held change; it is held again. {leaked(workload)}".strip()
+    return Ending(Phase.PAUSED, Because(Reason.UNPAUSED_BY_OTHERS, text))
+
+
 def blind_for_too_long(situation: Situation) -> Ending | None:
     finding, limit = situation.evidence.finding, situation.run.limits.blind_seconds
     if situation.phase not in JUDGED or situation.weight_ppm == 0 or isinstance(finding, Missing):
@@ -231,6 +243,7 @@ GUARDS: tuple[Guard, ...] = (
     side_took_the_site_down,
     evidence_says_drain,
     quorum_was_lost,
+    hold_was_broken,
     side_gets_too_much,
     route_was_rewritten,
     side_has_no_ready_pod,

@@ -256,6 +256,8 @@ def _returning(situation: Situation) -> CanaryRunStatus:
 def _paused(situation: Situation) -> CanaryRunStatus:
     pause = situation.status.pause
     text = pause.message if pause else "paused"
+    more = gates.leaked(situation.workload) if situation.workload is not None else ""
+    text = text if more in text else f"{text} {more}"[:1024]
     return change(_with_verified_zero(situation), reason=pause.reason if pause else None, message=text)
 
 

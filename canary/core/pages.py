@@ -22,7 +22,6 @@ REVIEW_SECONDS = 4 * 3600.0  # an approval or a hold that waits longer is report
 RECENT_SECONDS = 3600.0  # how far back the timeline is read for things that call people
 
 _CALLING = {
-    Reason.GUARD_MISSING: "guard broken, raises stopped",
     Reason.AUDIT_WRITE_FAILED: "audit cannot be written, raises stopped",
     Reason.BYPASS_USED: "break-glass used",
     Reason.INVARIANT_BROKEN: "a defect of canary's was caught, the run is held",
@@ -100,6 +99,12 @@ def site_fell(run: StoredRun, now: datetime) -> Telling | None:
     return Telling(Opening.ACTION_NEEDED, Reason.DRAINING, headline, _entered(run))
 
 
+def guard_is_missing(run: StoredRun, now: datetime) -> Telling | None:
+    if run.reason != Reason.GUARD_MISSING or run.final:
+        return None
+    return Telling(Opening.ACTION_NEEDED, Reason.GUARD_MISSING, "guard broken, raises stopped", _entered(run))
+
+
 def commit_stalled(run: StoredRun, now: datetime) -> Telling | None:
     if run.phase != Phase.COMMITTING or run.reason != Reason.COMMIT_STALLED:
         return None
@@ -130,7 +135,7 @@ def taken_back(run: StoredRun, now: datetime) -> Telling | None:
 
 def paused_by_itself(run: StoredRun, now: datetime) -> Telling | None:
     """Inconclusive, blind, or the route was touched: at weight 0, until somebody decides."""
-    if run.phase != Phase.PAUSED:
+    if run.phase != Phase.PAUSED or run.reason in _CALLING:
         return None
     reason = Reason(run.reason) if run.reason in set(Reason) else Reason.HOLD_STARTED
     why = _PAUSES.get(reason, "it waits for a person")
@@ -189,6 +194,7 @@ def worth_a_note(run: StoredRun, now: datetime) -> Telling | None:
 _FACTS: tuple[Fact, ...] = (
     rollback_is_unverified,
     site_fell,
+    guard_is_missing,
     commit_stalled,
     blind_while_exposed,
     taken_back,

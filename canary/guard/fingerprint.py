@@ -6,14 +6,14 @@ What it cannot see is an API server that was told to skip a rule.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from canary.api.marks import TRUE, Mark
 from canary.clock import Clock
 from canary.errors import CanaryError
 from canary.guard.mutations import MUTATING, MUTATING_BINDINGS
-from canary.guard.policies import Version, guard
+from canary.guard.policies import guard, version_of
 from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Json, Settings
 from canary.kube.client import Client
 from canary.kube.resources import NAMESPACES
@@ -56,12 +56,9 @@ class _Reading:
 class Fingerprint:
     """The last reading. Safe between threads: one reads, others ask."""
 
-    def __init__(
-        self, client: Client, settings: Settings, served: Callable[[], Version], clock: Clock
-    ) -> None:
+    def __init__(self, client: Client, settings: Settings, clock: Clock) -> None:
         self._client = client
         self._settings = settings
-        self._served = served
         self._clock = clock
         self._lock = threading.Lock()
         self._last: _Reading | None = None
@@ -70,7 +67,8 @@ class Fingerprint:
     def read(self) -> None:
         """Look at the API server once. What does not answer leaves the last reading, which grows old."""
         try:
-            found = differences(self._client, guard(self._settings, self._served()))
+            served = version_of(self._client.server_version())
+            found = differences(self._client, guard(self._settings, served))
             guarded = self._client.list(NAMESPACES, selector=f"{Mark.GUARDED}={TRUE}")
         except CanaryError as error:
             with self._lock:

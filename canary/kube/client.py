@@ -20,6 +20,7 @@ PAGE_OBJECTS = 200  # the memory of one parsed page stays with the process: 500 
 MAX_PAGES = 5_000  # a million objects of one kind: beyond that a list is a mistake
 MAX_LIST_STARTS = 5  # a list token may expire in mid-paging; then the list starts over
 NO_ANSWER = "none"  # the code of a call that got no answer, in metrics
+SERVER_VERSION = Resource("", "", "version", "Version", namespaced=False)
 
 
 class Intent(StrEnum):
@@ -167,6 +168,10 @@ class Client:
             **_selector(selection),
         }
         return self._transport.stream(selection.resource.collection(selection.namespace), query)
+
+    def server_version(self) -> str:
+        """Return the API server's version as it tells it, for example v1.36.3."""
+        return str(self._send(_Request(KubeVerb.GET, SERVER_VERSION, "/version", {})).body.get("gitVersion"))
 
     def create(
         self, resource: Resource, obj: Mapping[str, Any], *, intent: Intent, dry_run: bool = False

@@ -56,6 +56,7 @@ def observed(deployment: Json, replica_sets: Sequence[Json]) -> Observed:
     hashed = [(template_hash(each["spec"]["template"]), each) for each in replica_sets]
     stable = stable_of(replica_sets)
     status = deployment.get("status") or {}
+    current = next((each for digest, each in hashed if digest == wanted and _count(each, "replicas")), None)
     workload = Workload(
         uid=deployment["metadata"]["uid"],
         template_hash=wanted,
@@ -66,6 +67,8 @@ def observed(deployment: Json, replica_sets: Sequence[Json]) -> Observed:
         current_ready=sum(_count(each, "readyReplicas") for digest, each in hashed if digest == wanted),
         other_pods=sum(_count(each, "replicas") for digest, each in hashed if digest != wanted),
         settled=int(status.get("observedGeneration", 0)) >= int(deployment["metadata"]["generation"]),
+        current_pods=_count(current, "replicas"),
+        current_set=current["metadata"]["name"] if current is not None else "",
     )
     return Observed(workload, deployment, tuple(replica_sets), stable)
 

@@ -52,6 +52,8 @@ class Hands:
     """Policies as last read."""
     people: Callable[[], People] = People
     """Returns who is who."""
+    guard_trouble: Callable[[str], str] = lambda namespace: ""
+    """Says why the guard forbids raises in a namespace; empty: it is in place, or not asked for."""
 
 
 def target_of(run: Run) -> Target:

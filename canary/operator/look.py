@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from canary.api.marks import side_name, way_back_name
 from canary.api.policy import CanaryPolicySpec
-from canary.api.reasons import MissingReason, Mode, Phase
+from canary.api.reasons import MissingReason, Mode, Phase, Reason
 from canary.core.analysis import Analysed, Looked, analyse
 from canary.core.decision import Run
 from canary.core.detect.counters import Reading
@@ -83,6 +83,7 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         orders_in_step=analysed.orders_in_step if analysed else 0.0,
         baseline_ready=analysed is not None and analysed.baseline_ready,
         may_raise=hands.fence.may_raise(),
+        closed_gates=_closed_gates(hands, run),
     )
     return Gathered(
         evidence=evidence,
@@ -90,6 +91,11 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         deployment=None if isinstance(observed, Missing) else observed,
         seen=None if isinstance(seen, Missing) else seen,
     )
+
+
+def _closed_gates(hands: Hands, run: Run) -> Mapping[Reason, str]:
+    trouble = hands.guard_trouble(run.namespace)
+    return {Reason.GUARD_MISSING: trouble} if trouble else {}
 
 
 def _route(seen: Seen) -> Route:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from canary import __version__
@@ -22,6 +22,8 @@ from canary.audit.store import Book, open_store
 from canary.clock import Clock, WallClock
 from canary.core.page_texts import Place
 from canary.errors import CanaryError, RefusedError
+from canary.guard.fingerprint import READ_SECONDS, Fingerprint
+from canary.guard.policy import Settings
 from canary.kube import http_transport
 from canary.kube.client import Client
 from canary.kube.lease import ELECTION_LEASE, HEARTBEAT_LEASE, Elector, Heartbeat, new_identity
@@ -139,6 +141,7 @@ class Wired:
     heartbeat: Heartbeat
     telemetry: Telemetry
     schedule: BackgroundSchedule
+    fingerprint: Fingerprint | None
 
 
 @contextmanager
@@ -157,6 +160,9 @@ def running(options: RunOptions, clock: Clock) -> Generator[tuple[str, int]]:
         half = max(1, options.workers // 2)
         wired.controller.start(wired.schedule, quick=half, slow=max(1, options.workers - half))
         wired.schedule.every(HEARTBEAT_SECONDS, lambda: _beat(wired, clock), "heartbeat")
+        if wired.fingerprint is not None:
+            wired.fingerprint.read()
+            wired.schedule.every(READ_SECONDS, wired.fingerprint.read, "guard")
         wired.schedule.start()
         yield probes.address
 
@@ -175,6 +181,7 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
     scrape = ScrapeSource(clock, ScrapeLimits(concurrency=options.scrape_workers))
     sources = PolicySources(scrape, options.prometheus, clock)
     ending.callback(sources.close)
+    fingerprint = _fingerprint(options, client, clock)
     hands = Hands(
         client=client,
         router=HTTPRouteRouter(client),
@@ -184,13 +191,23 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
         clock=clock,
         scribe=_scribe(options, clock, telemetry, ending),
     )
+    if fingerprint is not None:
+        hands = replace(hands, guard_trouble=fingerprint.broken)
     teller = _teller(options, hands, ending)
     watcher, only = Observer(telemetry, clock), options.namespace or None
     controller = Controller(hands, teller, watcher=watcher, namespace=only)
     telemetry.watch_leader(elector.leads)
     telemetry.watch_queue(controller.queue)
     telemetry.watch_caches(controller.reflectors)
-    return Wired(controller, elector, heartbeat, telemetry, BackgroundSchedule(clock, telemetry.job_troubled))
+    schedule = BackgroundSchedule(clock, telemetry.job_troubled)
+    return Wired(controller, elector, heartbeat, telemetry, schedule, fingerprint)
+
+
+def _fingerprint(options: RunOptions, client: Client, clock: Clock) -> Fingerprint | None:
+    if not options.guard_required:
+        return None
+    known = Settings(options.controller_namespace, options.platform_groups, options.gitops_accounts)
+    return Fingerprint(client, known, clock)
 
 
 def _transport(options: RunOptions, limits: http_transport.Limits | None) -> http_transport.HttpTransport:

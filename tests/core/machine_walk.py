@@ -214,6 +214,8 @@ def evidence(world: World, status: CanaryRunStatus, letter: Letter) -> Evidence:
             current_ready=PODS if world.pods == world.template else (2 if mixed else 0),
             other_pods=0 if world.pods == world.template else (2 if mixed else PODS),
             settled=True,
+            current_pods=PODS if world.pods == world.template else (2 if mixed else 0),
+            current_set="shop-1",
         )
     side = Side(world.side_pods > 0, NEW_HASH, world.side_pods, world.side_pods if world.side_ready else 0)
     back = Side(world.back_pods > 0, OLD_HASH, world.back_pods, world.back_pods if world.back_ready else 0)

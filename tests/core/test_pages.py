@@ -240,7 +240,12 @@ STATES = {
     ),
     "approval too old": (exposed(reason="ApprovalsMissing"), REVIEW_SECONDS + 60, Opening.DECISION_NEEDED),
     "hold too old": (exposed(**HELD), REVIEW_SECONDS + 60, Opening.DECISION_NEEDED),
-    "guard gone": (exposed(timeline=[entry(Reason.GUARD_MISSING)]), 20, Opening.ACTION_NEEDED),
+    "guard gone": (exposed(reason="GuardMissing"), 20, Opening.ACTION_NEEDED),
+    "released under way": (
+        exposed(phase=Phase.PAUSED, pause=PAUSE, timeline=[entry(Reason.UNPAUSED_BY_OTHERS)]),
+        20,
+        Opening.ACTION_NEEDED,
+    ),
     "audit broken": (exposed(timeline=[entry(Reason.AUDIT_WRITE_FAILED)]), 20, Opening.ACTION_NEEDED),
     "break-glass": (exposed(timeline=[entry(Reason.BYPASS_USED)]), 20, Opening.ACTION_NEEDED),
     "our own defect": (exposed(timeline=[entry(Reason.INVARIANT_BROKEN)]), 20, Opening.ACTION_NEEDED),
