@@ -88,6 +88,8 @@ class RunOptions:
     """Where the leases are."""
     cluster: str = ""
     """What people call the cluster, in pages."""
+    people: str = ""
+    """Path of the identity map: who is behind which login; empty: nobody is known, so that no approval counts."""
     identity: str = ""
     """Name in the lease; empty: host name and a random part."""
     telemetry: str = "0.0.0.0:8080"

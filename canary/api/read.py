@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from canary.api.kinds import CANARY_POLICY, CANARY_REQUEST, CANARY_RUN, KINDS, SAFETY_POLICY, Kind
+from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus
 from canary.api.reasons import API_VERSION
 from canary.api.request import CanaryRequestSpec
@@ -33,6 +34,8 @@ _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _HISTORY = frozenset(
     {"timeline", "notices", "conditions"}
 )  # of a status: an entry from a newer version may go
+
+_IDENTITY_MAP = Kind("identity map", "", "", "Who is who.", People, People)
 
 M = TypeVar("M", bound=Model)
 Path = tuple[str | int, ...]
@@ -90,6 +93,11 @@ def parse_safety(raw: object) -> SafetyPolicySpec:
 def parse_safety_status(raw: object) -> SafetyPolicyStatus:
     """Return the status, leniently; an object without one has the first status."""
     return _read_status(raw, SAFETY_POLICY, SafetyPolicyStatus)
+
+
+def parse_people(raw: object) -> People:
+    """Return the identity map; raise InvalidObject listing every problem."""
+    return _validated(raw if raw is not None else {}, _IDENTITY_MAP, People, "")
 
 
 def parse_policy_status(raw: object) -> CanaryPolicyStatus:

@@ -140,6 +140,11 @@ class Reason(StrEnum):
     ADOPTION_REFUSED = "AdoptionRefused"
     OBSERVING = "Observing"
     RUN_ACTIVE = "RunActive"
+    # a safety policy
+    POLICY_EXPIRING = "PolicyExpiring"
+    POLICY_OVERDUE = "PolicyOverdue"
+    COVERAGE_FELL = "CoverageFell"
+    BRAKE_PULLED = "BrakePulled"
     # a request
     REQUEST_DONE = "RequestDone"
     REQUEST_REFUSED = "RequestRefused"

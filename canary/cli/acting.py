@@ -65,7 +65,8 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if not answer.outcome:
         raise _unanswered(session, asking, name)
     if not answer.done:
-        raise RefusedError(_refusal(asking.verb, answer.message), code="CAN-2201")
+        code = "CAN-2104" if asking.verb is Verb.APPROVE else "CAN-2201"
+        raise RefusedError(_refusal(asking.verb, answer.message), code=code)
     _report(asking, answer, given.output, terminal)
     return Exit.DONE
 
@@ -128,9 +129,23 @@ def preview(asking: Asking) -> list[str]:
         for name, field in (("what", "what"), ("why", "why"), ("rollback", "rollbackPlan")):
             text = run.text("spec", "change", field) or "not said"
             lines += textwrap.wrap(f"{name}: {text}", 79, subsequent_indent="  ", max_lines=6)
-    if verb is Verb.APPROVE and run.approvals_wanted:
-        lines.append(f"approvals {run.approvals}/{run.approvals_wanted}, and yours")
+    if verb is Verb.APPROVE:
+        lines += _what_is_there(asking)
     return [*lines, f"effect: {_effect(asking)}"]
+
+
+def _what_is_there(asking: Asking) -> list[str]:
+    """Say who approved, what a senior has to accept, and what of it this approval accepts."""
+    run, lines = asking.run, list[str]()
+    if run.approvals_wanted:
+        given = f": {', '.join(run.approvers)}" if run.approvers else ""
+        seniors = f" (seniors: {run.seniors_wanted})" if run.seniors_wanted else ""
+        lines.append(f"approvals {run.approvals}/{run.approvals_wanted}{seniors}{given}, and yours")
+    accepted = asking.extra.get("accepts", [])
+    for finding in run.findings:
+        note = "accepted by you" if finding.id in accepted else finding.strength
+        lines += textwrap.wrap(f"found {finding.id} ({note}): {finding.message}", 79, subsequent_indent="  ")
+    return lines
 
 
 def _effect(asking: Asking) -> str:

@@ -85,6 +85,9 @@ def _add_working(parser: ArgumentParser) -> None:
         "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
     )
     parser.add_argument(
+        "--people", default="", metavar="FILE", help="identity map; absent: nobody is known, no approval counts"
+    )
+    parser.add_argument(
         "--audit",
         default=own.audit,
         metavar="ADDRESS",
@@ -117,6 +120,7 @@ def run_options(given: Namespace) -> RunOptions:
         controller_namespace=given.controller_namespace,
         cluster=given.cluster,
         identity=given.identity,
+        people=given.people,
         telemetry=given.telemetry,
         webhooks=tuple(given.webhook),
         alertmanagers=tuple(given.alertmanager),

@@ -33,6 +33,8 @@ class Asking:
     reason: str = ""
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of the spec: to, digest, accepts."""
+    kind: str = "CanaryRun"
+    """What it is about; of another kind, `run` holds its metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
     """Create the request and return its name. With `dry_run` the server only says whether it would."""
     name = f"{asking.run.name[:200]}-{asking.verb}-{secrets.token_hex(3)}"
     user, groups = identity(session)
-    subject = {"kind": "CanaryRun", "name": asking.run.name, "uid": asking.run.uid}
+    subject = {"kind": asking.kind, "name": asking.run.name, "uid": asking.run.uid}
     spec = {
         "verb": asking.verb.value,
         "subject": subject,

@@ -136,6 +136,26 @@ SCHEMAS: dict[str, Schema] = {
             "verdict": _nullable(_VERDICT),
         },
     ),
+    "safety": _document(
+        "safety",
+        {
+            "policies": _list(
+                _object(
+                    {
+                        **{"policy": _TEXT, "inForce": _FLAG, "held": _COUNT, "endsAt": _TEXT, "then": _TEXT},
+                        **{"expected": {"type": ["integer", "null"]}, "secondsLeft": _FIGURE},
+                        **{"brake": _TEXT, "message": _TEXT},
+                    }
+                )
+            ),
+            "waiting": _list(
+                _object({"workload": _TEXT, "run": _TEXT, "seconds": _FIGURE, "message": _TEXT})
+            ),
+            "bypasses": _list(
+                _object({"workload": _TEXT, "requester": _TEXT, "reason": _TEXT, "seconds": _FIGURE})
+            ),
+        },
+    ),
     "lint": _document(
         "lint",
         {

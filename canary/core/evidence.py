@@ -166,9 +166,11 @@ class Neighbour:
     rolled_back_at: datetime | None
     """When its evidence took it back; None: it did not."""
     lost: float = 0.0
-    """Orders that it lost, estimate."""
+    """Orders that it lost: the estimate where it was taken back, else what it surely lost."""
     seen_at: datetime | None = None
     """When: its end, or now."""
+    orders_a_day: float = 0.0
+    """Orders of the whole site in a day at the rate that it saw; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

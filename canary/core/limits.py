@@ -8,13 +8,15 @@ and the budget hold for every change; places and the brake for what is not prove
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from canary.api.reasons import Origin, Reason
+from canary.api.reasons import PPM, Origin, Reason
 from canary.api.safety import Freeze, SafetyPolicySpec, UnknownOrigin
 from canary.core.decision import Closed, Situation
 from canary.core.evidence import Missing, Neighbour, Safety
-from canary.core.wording import count, duration, plain
+from canary.core.stored import StoredRun
+from canary.core.wording import count, duration, number, plain, seconds_between
 
 REPEATS_DAYS, MOST_DOUBLINGS = 7, 8
+DAY_SECONDS = 86_400.0
 
 
 def safety_is_readable(situation: Situation) -> Closed | None:
@@ -150,14 +152,31 @@ def budget_is_left(situation: Situation) -> Closed | None:
         return None
     own = workload_of(situation)
     circle = {own}.union(*(all_ for _, all_ in groups_of(own, safety.rules)))
-    limit = safety.rules.limits.order_budget.least
     for workload in sorted(circle):
+        limit = budget_of(workload, safety)
         lost = lost_today(workload, safety.neighbours, situation.now)
         lost += _own_loss(situation) if workload == own else 0.0
         if lost > limit:
-            text = f"changes in {workload} lost {count(lost)} orders today, more than the budget of {limit}"
+            text = f"changes in {workload} lost {count(lost)} orders today, more than the budget of {count(limit)}"
             return Closed(Reason.LIMIT_REACHED, f"{text}; nothing more rises before 00:00 UTC")
     return None
+
+
+def budget_of(workload: str, safety: Safety) -> float:
+    """Return how many orders changes in a workload may lose a day: at least so many, or a share of the day's orders."""
+    budget = safety.rules.limits.order_budget
+    a_day = max((each.orders_a_day for each in safety.neighbours if each.workload == workload), default=0.0)
+    return max(float(budget.least), a_day * budget.share / PPM)
+
+
+def orders_a_day(run: StoredRun, now: datetime) -> float:
+    """Return the orders of the whole site in a day at the rate that a run saw in its last step; 0: not known."""
+    steps = [entry.at for entry in run.timeline if entry.reason == Reason.STEP_STARTED]
+    seconds = seconds_between(steps[-1] if steps else None, run.at("decidedAt") or now)
+    expected = run.figure("ordersExpected")
+    if not seconds or seconds <= 0 or not expected or run.top_ppm <= 0:
+        return 0.0
+    return expected / (run.top_ppm / PPM) / seconds * DAY_SECONDS
 
 
 def lost_today(workload: str, neighbours: Iterable[Neighbour], now: datetime) -> float:
@@ -170,8 +189,8 @@ def lost_today(workload: str, neighbours: Iterable[Neighbour], now: datetime) ->
 
 
 def _own_loss(situation: Situation) -> float:
-    text = situation.status.analysis.lost
-    return max(0.0, float(text)) if text and text != "-inf" and text != "inf" else 0.0
+    """Return what the run under way surely lost; its estimate moves about 0 as long as it is well."""
+    return max(0.0, number(situation.status.analysis.lost_low) or 0.0)
 
 
 def brake_is_off(situation: Situation) -> Closed | None:

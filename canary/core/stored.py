@@ -66,6 +66,15 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A known failure pattern that the change shows."""
+
+    id: str
+    strength: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """One step of the plan."""
 
@@ -245,6 +254,22 @@ class StoredRun:
         """Return how many approvals count."""
         given = entries(self.raw, "status", "approvals")
         return sum(entry.get("verb") != "reject" and entry.get("counts") is not False for entry in given)
+
+    @property
+    def approvers(self) -> list[str]:
+        """Return whose approvals count."""
+        given = entries(self.raw, "status", "approvals")
+        counted = [
+            each for each in given if each.get("verb") == "approve" and each.get("counts") is not False
+        ]
+        return [plain(each.get("person"), 64) or plain(each.get("requester"), 64) for each in counted]
+
+    @property
+    def findings(self) -> Sequence[Found]:
+        return [
+            Found(plain(each.get("id"), 40), plain(each.get("strength"), 16), plain(each.get("message")))
+            for each in entries(self.raw, "spec", "findings")
+        ]
 
     @property
     def approvals_wanted(self) -> int:

@@ -30,6 +30,7 @@ from canary.operator.hands import Hands
 from canary.operator.orphans import Orphans
 from canary.operator.policies import PolicyTicker
 from canary.operator.rulebook import Caches, Rulebook
+from canary.operator.safety import SafetyTicker
 from canary.operator.schedule import Schedule
 from canary.operator.telemetry import Result
 from canary.operator.tell import Teller
@@ -100,6 +101,7 @@ class Controller:
         rulebook = Rulebook(hands, caches)
         self._runs = RunTicker(hands, teller, rulebook)
         self._policies = PolicyTicker(hands, rulebook)
+        self._safety = SafetyTicker(hands, teller, rulebook, self._cache)
 
     # -- threads -------------------------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Controller:
 
     def sweep(self) -> None:
         """Look at everything again, whatever the watches said."""
-        for resource in (CANARYPOLICIES, CANARYRUNS):
+        for resource in (SAFETYPOLICIES, CANARYPOLICIES, CANARYRUNS):
             for obj in self._cache[resource.plural].list():
                 meta = obj["metadata"]
                 self.queue.add(work_key(resource, Key(meta.get("namespace", ""), meta["name"])))
@@ -218,6 +220,8 @@ class Controller:
     def _tick(self, plural: str, key: Key) -> tuple[float | None, Urgency]:
         if plural == "orphans":
             return self._orphans.look(), Urgency.REST
+        if plural == SAFETYPOLICIES.plural:
+            return self._safety.tick(key.name), Urgency.REST
         if plural == CANARYPOLICIES.plural:
             return self._policies.tick(key), Urgency.REST
         ticked = self._runs.tick(key)
@@ -233,7 +237,7 @@ class Controller:
     def _changed(self, change: Change) -> None:
         """Turn a change of an object into a look at the policy or the run that it concerns."""
         key = change.key
-        if change.resource in (CANARYPOLICIES, CANARYRUNS):
+        if change.resource in (SAFETYPOLICIES, CANARYPOLICIES, CANARYRUNS):
             if not self._is_our_own_word(change):
                 self.queue.add(work_key(change.resource, key))
             if change.what is What.DELETED:
@@ -259,6 +263,8 @@ class Controller:
         request = self._cache[CANARYREQUESTS.plural].get(key)
         subject: Mapping[str, Any] = ((request or {}).get("spec") or {}).get("subject") or {}
         kind, name = subject.get("kind", CANARYRUNS.kind), subject.get("name", "")
+        if kind == SAFETYPOLICIES.kind and key.namespace == self._hands.system and name:
+            self.queue.add(work_key(SAFETYPOLICIES, Key("", name)))
         if kind == CANARYPOLICIES.kind:
             self.queue.add(work_key(CANARYPOLICIES, Key(key.namespace, name)))
         if kind != CANARYRUNS.kind or not name:

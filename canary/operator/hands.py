@@ -50,6 +50,8 @@ class Hands:
     """Writes the audit; None: there is none."""
     policies: Shelf[Policy] = field(default_factory=lambda: Shelf(policy_of))
     """Policies as last read."""
+    system: str = "canary-system"
+    """The controller's own namespace: what is asked of a safety policy is asked there."""
     people: Callable[[], People] = People
     """Returns who is who."""
     guard_trouble: Callable[[str], str] = lambda namespace: ""

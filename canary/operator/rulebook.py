@@ -19,7 +19,7 @@ from canary.api.safety import SafetyPolicySpec
 from canary.core.decision import Run
 from canary.core.effective import STRICTEST, Effective, effective, terms_of
 from canary.core.evidence import Missing, Neighbour, Safety
-from canary.core.limits import REPEATS_DAYS
+from canary.core.limits import REPEATS_DAYS, orders_a_day
 from canary.core.stored import StoredRun, under
 from canary.core.wording import moment
 from canary.errors import CanaryError
@@ -58,7 +58,7 @@ class Rulebook:
         """Return what the safety policies say of a tier now; None where none was written for it."""
         if not self._caches.policies.synced:
             return Missing(MissingReason.NOT_READ, "the cache has not been filled yet")
-        return effective(self._policies(), tier, self._hands.clock.now())
+        return effective(self.policies(), tier, self._hands.clock.now())
 
     def safety_of(self, run: Run) -> Safety | Missing | None:
         """Return what rules a run now, with the facts that the rules are about."""
@@ -74,7 +74,7 @@ class Rulebook:
             zones=zones_of(ruling.spec),
             people=self._hands.people(),
             may_approve=self._may_approve(run),
-            neighbours=tuple(self._neighbours(run.uid)),
+            neighbours=self.neighbours(run.uid),
             braked=next(
                 (str(under(each, "brake", "message")) for each in status if under(each, "brake")), ""
             ),
@@ -101,7 +101,8 @@ class Rulebook:
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
-    def _policies(self) -> dict[str, SafetyPolicySpec]:
+    def policies(self) -> dict[str, SafetyPolicySpec]:
+        """Return every safety policy as written, by its name."""
         return {
             stored["metadata"]["name"]: self._read.read(stored) for stored in self._caches.policies.list()
         }
@@ -109,6 +110,10 @@ class Rulebook:
     def _stored(self, names: Iterable[str]) -> list[Json]:
         wanted = set(names)
         return [each for each in self._caches.policies.list() if each["metadata"]["name"] in wanted]
+
+    def neighbours(self, own_uid: str) -> tuple[Neighbour, ...]:
+        """Return what the limits must know of every run but this one."""
+        return tuple(self._neighbours(own_uid))
 
     def _neighbours(self, own_uid: str) -> Generator[Neighbour]:
         now = self._hands.clock.now()
@@ -128,8 +133,9 @@ class Rulebook:
                 workload=f"{run.namespace}/{run.workload}",
                 active=begun and not run.final and run.origin != Origin.HUMAN,
                 rolled_back_at=(run.at("decidedAt") or ended) if taken_back and exposed else None,
-                lost=max(0.0, run.figure("lost") or 0.0),
+                lost=max(0.0, run.figure("lost" if taken_back else "lostLow") or 0.0),
                 seen_at=ended or now,
+                orders_a_day=orders_a_day(run, now),
             )
         self._begun &= known
 

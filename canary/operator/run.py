@@ -17,6 +17,7 @@ from pathlib import Path
 from canary import __version__
 from canary.alerts.sink import Couriers, SinkConfig
 from canary.alerts.sinks import open_sinks, subscriptions
+from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec
 from canary.audit.store import Book, open_store
 from canary.clock import Clock, WallClock
@@ -37,6 +38,7 @@ from canary.operator.controller import Controller
 from canary.operator.hands import Hands
 from canary.operator.logs import configure_logs
 from canary.operator.observe import Observer
+from canary.operator.people import PeopleFile
 from canary.operator.probes import Check, Probes
 from canary.operator.schedule import BackgroundSchedule
 from canary.operator.telemetry import Telemetry
@@ -186,6 +188,8 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
         client=client,
         router=HTTPRouteRouter(client),
         brake=RouteBrake(client),
+        system=namespace,
+        people=PeopleFile(options.people) if options.people else People,
         sources=sources,
         fence=elector,
         clock=clock,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from canary.alerts import outbox
 from canary.alerts.sink import Couriers, Incident, page_of
+from canary.api.notice import Notice
 from canary.api.reasons import Phase, Reason
 from canary.api.run import TimelineEntry
 from canary.core import pages
@@ -48,8 +49,7 @@ class Teller:
         now = self._hands.clock.now()
         stored = stored_form(after)
         notices = pages.with_due_notices(stored, after.status.notices, self._place, now)
-        for receipt in self._couriers.collect(self._incident(after)):
-            notices = outbox.with_receipt(notices, receipt, now)
+        notices = self.collected(notices, self._incident(after))
         return replace(after, status=change(after.status, notices=notices))
 
     def tell(self, before: Run, after: Run) -> None:
@@ -60,13 +60,33 @@ class Teller:
                 events.tell(self._hands.client, subject, happening)
             except CanaryError as error:
                 logger.warning("the Event %s of %s was not written: %s", happening.reason, after.name, error)
-        incident, now = self._incident(after), self._hands.clock.now()
-        for delivery in outbox.due(after.status.notices, self._sinks(after), now):
-            self._couriers.hand_over(delivery.sink, page_of(delivery.notice, incident))
+        self._hand_over(after.status.notices, self._sinks(after), self._incident(after))
 
     def owes(self, run: Run) -> float | None:
         """Return in how many seconds a page is due; None when everybody has been told."""
         return outbox.next_due_seconds(run.status.notices, self._sinks(run), self._hands.clock.now())
+
+    def collected(self, notices: list[Notice], incident: Incident) -> list[Notice]:
+        """Return the notices with what the sinks answered since."""
+        for receipt in self._couriers.collect(incident):
+            notices = outbox.with_receipt(notices, receipt, self._hands.clock.now())
+        return notices
+
+    def of_safety_policy(self, name: str, uid: str) -> Incident:
+        """Return what pages about a safety policy are about: there is no namespace and no run."""
+        return Incident(self._place.cluster, "", f"safetypolicy/{name}", name, uid)
+
+    def send(self, notices: Sequence[Notice], incident: Incident) -> float | None:
+        """Hand over what is due to every sink; return in how many seconds more is, None when all is told."""
+        sinks = self._subscribe(())
+        self._hand_over(notices, sinks, incident)
+        return outbox.next_due_seconds(notices, sinks, self._hands.clock.now())
+
+    def _hand_over(
+        self, notices: Sequence[Notice], sinks: Sequence[outbox.Subscription], incident: Incident
+    ) -> None:
+        for delivery in outbox.due(notices, sinks, self._hands.clock.now()):
+            self._couriers.hand_over(delivery.sink, page_of(delivery.notice, incident))
 
     def _sinks(self, run: Run) -> list[outbox.Subscription]:
         return self._subscribe(run.spec.policy.on_call.sinks)

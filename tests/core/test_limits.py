@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 from ruled_run import NOW, WIRE, after, given, safety, situation
+from run_story import rolled_back
 
 from canary.api.change import ChangeRecord
 from canary.api.policy import Step
@@ -19,7 +20,8 @@ from canary.api.safety import Freeze, SafetyPolicySpec
 from canary.core.decision import Situation
 from canary.core.effective import Effective, fitted
 from canary.core.evidence import Directive, Finding, Neighbour, Safety
-from canary.core.limits import freeze_on, moments, seconds_left
+from canary.core.limits import freeze_on, moments, orders_a_day, seconds_left
+from canary.core.stored import StoredRun
 
 BOTH = (given("sam"), given("priya"))
 NEW_YORK = ZoneInfo("America/New_York")
@@ -257,10 +259,32 @@ def test_orders_lost_today_are_counted_against_the_budget_of_app_and_group(
     for workload in ("shop/shop", "pay/ledger"):
         facts = safety(rules(**GROUP), neighbours=(Neighbour(workload, False, None, lost, when),))
         start = situation(*BOTH, evidence={"safety": facts})
-        analysis = start.status.analysis.model_copy(update={"lost": own if workload == "shop/shop" else ""})
+        analysis = start.status.analysis.model_copy(
+            update={"lost_low": own if workload == "shop/shop" else ""}
+        )
         status = after(start.with_status(start.status.model_copy(update={"analysis": analysis})))
         expected = stops and (workload == "shop/shop" or lost > 50)
         assert (status.traffic.weight_ppm == 10_000) is expected, status.message
+
+
+def test_a_large_shop_may_lose_its_share_of_the_days_orders() -> None:
+    def status(share: str, lost: float) -> Any:
+        ruled = rules(limits={"orderBudget": {"share": share}})
+        facts = safety(ruled, neighbours=(Neighbour("shop/shop", False, None, lost, NOW, 25_000_000.0),))
+        return after(situation(*BOTH, evidence={"safety": facts}))
+
+    assert status("0.01%", 2_500.0).traffic.weight_ppm == 500_000
+    assert "more than the budget of 2,500" in status("0.01%", 2_501.0).message
+    assert "more than the budget of 50" in status("0%", 51.0).message
+
+
+def test_the_days_orders_are_taken_from_what_the_last_step_expected() -> None:
+    run = rolled_back()
+    run["status"]["analysis"]["ordersExpected"] = "44.2"  # in 15 s of 1 %
+    assert orders_a_day(StoredRun(run), NOW) == pytest.approx(44.2 * 100 / 15 * 86_400)
+    run["status"]["timeline"] = []
+    assert orders_a_day(StoredRun(run), NOW) == 0.0
+    assert orders_a_day(StoredRun({}), NOW) == 0.0
 
 
 def test_t_p6_three_rollbacks_in_an_hour_pull_the_brake_until_a_person_lets_it_go() -> None:

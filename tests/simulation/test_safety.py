@@ -8,8 +8,8 @@ from canary.api.change import ChangeAnnotation
 from canary.api.people import People
 from canary.api.reasons import Phase, Reason, Verb
 from canary.api.safety import Strength
-from canary.kube.client import Intent
-from canary.kube.resources import DEPLOYMENTS, SAFETYPOLICIES
+from canary.kube.client import Client, Intent
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, NAMESPACES, SAFETYPOLICIES
 from canary.lab import manifests
 from canary.lab.apiserver.admission import User
 
@@ -182,3 +182,48 @@ def test_a_known_failure_pattern_refuses_in_tier_1_and_waits_for_a_senior_elsewh
     assert street.phase is Phase.HELD
     approve(street, PRIYA, accepts=["KP-103"])
     until(street, Phase.PROMOTED)
+
+
+def test_a_rollback_pulls_the_brake_and_only_a_persons_resume_in_our_namespace_lets_it_go():
+    street = a_street()
+    no_wait = {"cooldown": "0s", "groupCooldown": "0s", "brake": {"rollbacks": 1}}
+    ruled(street, approvals={"count": 0, "senior": 0}, limits=no_wait)
+    street.push(COLLAPSE)
+    until(street, Phase.ROLLED_BACK)
+    street.tidied()
+    street.push(version="v2.32.0")
+    until(street, Phase.HELD, reason=Reason.LIMIT_REACHED)
+    street.run_for(20.0)
+    policy = SAFETYPOLICIES.at("", "reset")
+    braked = street.admin.get(policy)
+    assert braked is not None
+    assert "1 rollbacks within 60 min: shop/checkout" in braked["status"]["brake"]["message"]
+    assert [each["reason"] for each in braked["status"]["notices"]] == ["BrakePulled"]
+
+    street.admin.create(NAMESPACES, manifests.namespace("canary-system"), intent=Intent.NEUTRAL)
+    subject = {"kind": "SafetyPolicy", "name": "reset", "uid": braked["metadata"]["uid"]}
+    spec = {"verb": "resume", "subject": subject, "reason": "read the rollback; its cause is fixed"}
+    person = Client(street.cluster.transport(PRIYA))
+    for namespace, released in ((manifests.NAMESPACE, False), ("canary-system", True)):
+        ref = CANARYREQUESTS.at(namespace, "let-go")
+        person.create(CANARYREQUESTS, ref.manifest(spec=spec), intent=Intent.NEUTRAL)
+        street.run_for(20.0)
+        assert ("brake" not in (street.admin.get(policy) or {})["status"]) is released
+    until(street, Phase.PROMOTED)
+
+
+def test_coverage_is_counted_and_a_workload_that_is_let_go_is_missed():
+    street = a_street()
+    ruled(street, appliesTo={"tiers": [2], "expected": 3})
+    street.run_for(20.0)
+    stored = (street.admin.get(SAFETYPOLICIES.at("", "reset")) or {})["status"]
+    assert (stored["covered"], stored["inForce"]) == (1, True)
+    place = CANARYPOLICIES.at(manifests.NAMESPACE, manifests.NAME)
+    street.admin.merge_patch(place, {"spec": {"mode": "Observe"}}, intent=Intent.NEUTRAL)
+    street.run_for(40.0)
+    stored = (street.admin.get(SAFETYPOLICIES.at("", "reset")) or {})["status"]
+    assert stored["covered"] == 0
+    assert [each["title"] for each in stored["notices"]] == [
+        "ACTION NEEDED - safety policy reset: 1 fewer than before: 0 of 3 tier-2 workloads are held; "
+        "not held are shop/checkout"
+    ]

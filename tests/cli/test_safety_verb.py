@@ -1,0 +1,154 @@
+"""`canary safety status` for a director, `resume` for whoever read why the brake is on, and what an approver sees."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cli_bed import Answering, Bed
+from run_story import a_run, exposed
+
+from canary.kube.client import Client, Intent
+from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
+
+pytest_plugins = ["cli_fixtures"]
+REASON = "read the plan; the migration is additive"
+SPEC: dict[str, Any] = {"approvals": {"count": 0, "senior": 0}, "appliesTo": {"tiers": [1], "expected": 335}}
+
+
+@pytest.fixture
+def ruled(cli: Bed) -> Iterator[Bed]:
+    cli.namespace("canary-system")
+    yield cli
+    for each in cli.controller.list(SAFETYPOLICIES):
+        ref = SAFETYPOLICIES.at("", each["metadata"]["name"])
+        cli.controller.delete(ref, uid=each["metadata"]["uid"], intent=Intent.NEUTRAL)
+
+
+def put(bed: Bed, name: str = "reset", status: dict[str, Any] | None = None, **spec: Any) -> None:
+    ref = SAFETYPOLICIES.at("", name)
+    bed.controller.create(SAFETYPOLICIES, ref.manifest(spec={**SPEC, **spec}), intent=Intent.NEUTRAL)
+    said = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Idle",
+        "message": "in force, 333 of 335 tier-1 workloads are held",
+        "lastTransitionTime": "2026-03-05T00:00:00Z",
+    }
+    seen = {"inForce": True, "covered": 333, "conditions": [said], **(status or {})}
+    bed.controller.merge_patch(ref, {"status": seen}, intent=Intent.NEUTRAL, subresource="status")
+
+
+def test_status_shows_coverage_days_left_waits_and_bypasses(ruled: Bed):
+    soon = (datetime.now(UTC) + timedelta(days=12, minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    put(ruled, expiresAt=soon, onExpiry={"fallback": "tier-1"})
+    run = exposed()
+    run["status"] |= {
+        "reason": "ApprovalsMissing",
+        "message": "5 % waits for approval: has sam, needs 1 senior",
+    }
+    ruled.put(run)
+    spec = {
+        "verb": "bypass",
+        "subject": {"name": "checkout-7f9c2"},
+        "reason": "INC-481 pay hotfix",
+    }
+    asked = CANARYREQUESTS.at("shop", "went-round")
+    dana = Client(ruled.cluster.transport(ruled.people["dana"]))
+    dana.create(CANARYREQUESTS, asked.manifest(spec=spec), intent=Intent.NEUTRAL)
+    done = {"status": {"outcome": "Done"}}
+    ruled.controller.merge_patch(asked, done, intent=Intent.NEUTRAL, subresource="status")
+
+    said = ruled.canary("safety", "status")
+    assert said.code == 0
+    header, row, *rest = said.out.splitlines()
+    assert header.split() == ["POLICY", "IN", "FORCE", "HELD", "ENDS", "THEN", "BRAKE", "SAYS"]
+    assert row.split()[:7] == ["reset", "yes", "333/335", "in", "12d", "tier-1", "off"]
+    assert rest[1].startswith("waiting for approval: 1, longest ")
+    assert "shop/checkout" in rest[2]
+    assert "has sam, needs 1 senior" in rest[2]
+    assert rest[3] == "bypasses in 7 days: 1"
+    assert "INC-481 pay hotfix" in rest[4]
+
+    document = json.loads(ruled.canary("safety", "status", "reset", "-o", "json").out)
+    (policy,) = document["policies"]
+    assert (policy["held"], policy["expected"], policy["then"]) == (333, 335, "tier-1")
+    assert 12 <= policy["secondsLeft"] / 86_400 < 13
+    (bypass,) = document["bypasses"]
+    assert (bypass["requester"], bypass["reason"]) == ("dana", "INC-481 pay hotfix")
+
+
+def test_without_a_policy_it_says_that_nothing_is_asked(ruled: Bed):
+    said = ruled.canary("safety", "status")
+    assert (
+        said.out.splitlines()[0]
+        == "no safety policy is written: nothing asks for approvals, limits or freezes"
+    )
+
+
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(ruled: Bed):
+    put(ruled)
+    said = ruled.canary("safety", "status", "rest")
+    assert said.code == 2
+    assert "there is no safety policy rest; there are: reset" in said.err
+
+
+def test_resume_asks_in_the_controllers_namespace_and_prints_the_answer(ruled: Bed):
+    put(ruled, status={"brake": {"since": "2026-03-05T00:00:00Z", "message": "3 rollbacks within 60 min"}})
+    answer = {"outcome": "Done", "message": "the brake is off; what waited goes on by its gates"}
+    with Answering(ruled, lambda request: answer, "canary-system"):
+        said = ruled.canary("safety", "resume", "reset", "--reason", REASON, "--yes")
+    assert (said.code, said.out) == (0, f"resume: {answer['message']}\n")
+    assert "brake of reset: 3 rollbacks within 60 min" in said.err
+    (request,) = ruled.requests("canary-system")
+    assert request["spec"]["subject"]["kind"] == "SafetyPolicy"
+    assert request["spec"]["subject"]["name"] == "reset"
+    assert request["spec"]["requester"] == "dana"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["resume"], "name the safety policy"),
+        (["resume", "reset"], "say why you resume"),
+        (["stop"], "invalid choice"),
+    ],
+)
+def test_a_resume_without_name_or_reason_is_refused(ruled: Bed, words: list[str], says: str):
+    put(ruled)
+    said = ruled.canary("safety", *words, "--yes")
+    assert said.code == 2
+    assert says in said.err
+
+
+def test_an_approver_sees_who_approved_what_was_found_and_what_they_accept(cli: Bed):
+    run = a_run()
+    run["spec"] |= {
+        "safety": {"approvals": 2, "seniors": 1, "unapprovedMaxPpm": 10_000},
+        "findings": [
+            {"id": "KP-112", "strength": "approve", "message": "db-migrate migrates data"},
+            {"id": "KP-115", "strength": "note", "message": "values of the environment changed: TAX"},
+        ],
+    }
+    sam = {
+        "request": "r",
+        "verb": "approve",
+        "requester": "sam@oidc",
+        "person": "sam",
+        "at": "2026-03-05T00:00:00Z",
+    }
+    run["status"]["approvals"] = [sam, {**sam, "requester": "zoe", "person": "zoe", "counts": False}]
+    cli.put(run)
+    refuse = {
+        "outcome": "Refused",
+        "message": "you wrote this change, so your approval does not count. Now: has sam",
+    }
+    with Answering(cli, lambda request: refuse):
+        said = cli.canary("approve", "checkout", "--reason", REASON, "--accept", "KP-112", "--yes")
+    assert said.code == 2
+    assert "approvals 1/2 (seniors: 1): sam, and yours" in said.err
+    assert "found KP-112 (accepted by you): db-migrate migrates data" in said.err
+    assert "found KP-115 (note): values of the environment changed: TAX" in said.err
+    assert said.err.splitlines()[-1].startswith("CAN-2104 approve refused: you wrote this change")
+    assert cli.requests()[0]["spec"]["accepts"] == ["KP-112"]
