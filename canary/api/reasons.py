@@ -126,6 +126,7 @@ class Reason(StrEnum):
     WORKLOAD_GONE = "WorkloadGone"
     POLICY_CHANGED = "PolicyChanged"
     RECORD_CHANGED = "RecordChanged"
+    IMAGE_CHANGED = "ImageChanged"
     UNPAGED = "Unpaged"
     BYPASS_USED = "BypassUsed"
     APPROVAL_RECORDED = "ApprovalRecorded"

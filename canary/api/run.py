@@ -151,6 +151,8 @@ class SideStatus(Model):
     """Pods asked for."""
     ready: Count = 0
     """Ready endpoints seen."""
+    bytes_of_tags: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = []
+    """What was tested of each image that a tag names, "image=id": fixed when the preparation ends."""
 
 
 class Effect(Model):

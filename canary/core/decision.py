@@ -132,6 +132,13 @@ class Situation:
         stored = self.route.last_epoch if self.route is not None else 0
         return max(self.status.traffic.epoch, stored) + 1
 
+    @property
+    def tested_bytes(self) -> list[str]:
+        """Return what is tested of each image that a tag names: as fixed, else as the pods run it now."""
+        asked = self.spec.revision.images
+        now = (each for each in self.evidence.bytes_of_tags if each.partition("=")[0] in asked)
+        return self.status.side.bytes_of_tags or sorted(now)
+
     def since(self, moment: datetime | None) -> float:
         """Return the seconds since `moment`; none at all where it never came."""
         return (self.now - moment).total_seconds() if moment is not None else 0.0

@@ -208,6 +208,8 @@ class Evidence:
     directives: tuple[Directive, ...] = ()
     policy_digest: str = ""
     """Digest of the policy as it is now; empty: the policy is gone."""
+    bytes_of_tags: frozenset[str] = frozenset()
+    """What the serving pods of both versions run of each image that a tag names: "image=id"."""
     record_changes: tuple[str, ...] = ()
     """Fields of the run's change record that the Deployment's annotations no longer say."""
     detaching: bool = False

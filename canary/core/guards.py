@@ -99,6 +99,19 @@ def quorum_was_lost(situation: Situation) -> Ending | None:
     return Ending(Phase.PAUSED, Because(Reason.APPROVALS_MISSING, text)) if text else None
 
 
+def tag_was_pushed_anew(situation: Situation) -> Ending | None:
+    """Some pod runs other bytes than were tested under that tag: that is another change, approved by nobody."""
+    tested = situation.status.side.bytes_of_tags
+    tags = {each.partition("=")[0] for each in tested}
+    unknown = situation.evidence.bytes_of_tags - {*tested}
+    others = sorted(each for each in unknown if each.partition("=")[0] in tags)
+    if not others or situation.phase not in JUDGED | AFTER_COMMIT | {Phase.PREPARING}:
+        return None
+    text = f"a pod runs other bytes than were tested under its tag, {others[0]}; name images by their digest"
+    phase = Phase.ROLLED_BACK if situation.phase in AFTER_COMMIT else Phase.SUPERSEDED
+    return Ending(phase, Because(Reason.IMAGE_CHANGED, text))
+
+
 def record_was_changed(situation: Situation) -> Ending | None:
     """What people read when they approved is no longer what is said of the change."""
     fields = situation.evidence.record_changes
@@ -238,6 +251,7 @@ GUARDS: tuple[Guard, ...] = (
     policy_let_go,
     policy_was_changed,
     record_was_changed,
+    tag_was_pushed_anew,
     safety_was_changed,
     change_was_rejected,
     side_took_the_site_down,

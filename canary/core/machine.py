@@ -20,6 +20,7 @@ from canary.core.wording import share
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2
+MAX_IMAGES = 16
 _SOON_OVER = frozenset(
     {Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED}
 )  # what a preparation waits for, briefly
@@ -129,10 +130,15 @@ def _preparing(situation: Situation) -> CanaryRunStatus:
     closed = gates.first_closed(gates.RAISE_GATES, situation)
     if closed is not None:
         return stay(situation, closed.reason, closed.message)
+    tested = situation.tested_bytes
+    if len({each.partition("=")[0] for each in tested}) < len(tested):
+        text = f"the pods run different bytes under one tag ({', '.join(tested)}): name images by their digest"
+        return stay(situation, Reason.IMAGE_CHANGED, text)
     because = Because(
         Reason.BASELINE_READY, "route accepted at weight 0, brake tested, the serving version's noise known"
     )
-    return enter(situation, Phase.PROGRESSING, because)
+    side = status.side.model_copy(update={"bytes_of_tags": tested[:MAX_IMAGES]})
+    return enter(situation, Phase.PROGRESSING, because, side=side)
 
 
 def _progressing(situation: Situation) -> CanaryRunStatus:

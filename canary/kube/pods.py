@@ -4,7 +4,7 @@ A pod belongs to an arm because an EndpointSlice of that arm's Service names it 
 `list_pods` is called at every look of an exposed run: one list of slices and one of pods for each arm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from canary.kube.client import Client
 from canary.kube.resources import ENDPOINTSLICES, PODS
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+AT_DIGEST = "@sha256:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class PodRef:
     """Where its metrics are read."""
     started: float
     """Start of the container that has that port: counters begin anew with it."""
+    bytes_of_tags: tuple[str, ...] = ()
+    """What it runs of each image that is named by a tag: "image=id"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Pods:
 
     stable: tuple[PodRef, ...]
     side: tuple[PodRef, ...]
+
+    @property
+    def bytes_of_tags(self) -> frozenset[str]:
+        return frozenset(each for pod in (*self.stable, *self.side) for each in pod.bytes_of_tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,21 @@ def _ref(pod: Mapping[str, Any], ip: str, port: str) -> PodRef:
         ip=ip,
         port=number,
         started=_seconds(_started(pod, container) or (pod.get("status") or {}).get("startTime") or born),
+        bytes_of_tags=tuple(_bytes_of_tags(pod)),
     )
+
+
+def _bytes_of_tags(pod: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the runtime resolved each tag to; a digest says it by itself."""
+    resolved = {each["name"]: each.get("imageID") or "" for each in _statuses(pod)}
+    for container in pod["spec"]["containers"]:
+        found = resolved.get(container["name"], "").rpartition("://")[2]  # of old runtimes: docker-pullable://
+        if found and AT_DIGEST not in container["image"]:
+            yield f"{container['image']}={found}"
+
+
+def _statuses(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (pod.get("status") or {}).get("containerStatuses") or []
 
 
 def _container(pod: Mapping[str, Any], port: str) -> tuple[str, int]:
@@ -123,7 +144,7 @@ def _container(pod: Mapping[str, Any], port: str) -> tuple[str, int]:
 
 
 def _started(pod: Mapping[str, Any], container: str) -> str | None:
-    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+    for status in _statuses(pod):
         if status["name"] == container:
             return ((status.get("state") or {}).get("running") or {}).get("startedAt")
     return None

@@ -76,6 +76,7 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         share=Missing(MissingReason.NOT_READ) if analysed is None else analysed.share,
         directives=_directives(hands, run),
         policy_digest="" if isinstance(policy, Missing) or policy is None else policy_digest(policy.spec),
+        bytes_of_tags=frozenset() if isinstance(pods, Missing) else pods.bytes_of_tags,
         record_changes=()
         if isinstance(observed, Missing)
         else tuple(changed_fields(run.spec.change, workload.annotations_of(observed.deployment))),
