@@ -22,7 +22,7 @@ from canary.core.evidence import Missing
 from canary.core.stored import under
 from canary.core.wording import plain
 from canary.errors import RefusedError, UnavailableError
-from canary.kube import adoption
+from canary.kube import adoption, autoscaler
 from canary.kube.client import AlreadyExistsError, Client, Intent
 from canary.kube.resources import CANARYPOLICIES, Ref
 from canary.traffic.httproute import HTTPRouteRouter
@@ -93,6 +93,12 @@ def plan_of(client: Client, policy: Ref, spec: CanaryPolicySpec) -> AdoptionPlan
     if isinstance(facts, Missing):
         raise RefusedError(f"{facts.detail}. Correct spec.target.name, or deploy it first", code="CAN-4102")
     writes, refusals, warnings = adoption.writes(facts), adoption.refusals(facts), adoption.warnings(facts)
+    for each in autoscaler.autoscalers(client, policy.namespace, spec.target.name):
+        what = f"{each['kind']} {each['metadata']['name']}"
+        if autoscaler.may_shrink(each):
+            writes = (*writes, f"{what}: while customers meet a new version, it may not scale down")
+        else:
+            warnings = (*warnings, f"{what} is owned by another controller, or does not scale down: it is left alone")
     if facts.service is not None:
         service = facts.service["metadata"]["name"]
         target = Target(policy.namespace, service, side_name(service), spec.route)

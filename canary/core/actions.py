@@ -110,6 +110,13 @@ class UnpauseTarget:
     kind: Kind = Kind.RAISING
 
 
+@dataclass(frozen=True, slots=True)
+class FreezeScaler:
+    """Forbid the target's autoscalers to scale down, before anybody leaves the old version."""
+
+    kind: Kind = Kind.RAISING
+
+
 Action = (
     Kill
     | PauseTarget
@@ -123,4 +130,5 @@ Action = (
     | AttachRoute
     | SetWeight
     | UnpauseTarget
+    | FreezeScaler
 )

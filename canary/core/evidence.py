@@ -212,6 +212,8 @@ class Evidence:
     """What the serving pods of both versions run of each image that a tag names: "image=id"."""
     record_changes: tuple[str, ...] = ()
     """Fields of the run's change record that the Deployment's annotations no longer say."""
+    may_shrink: bool | Missing = False
+    """An autoscaler may scale the old version down, and is ours to freeze."""
     detaching: bool = False
     """The policy went, or its mode became Observe: give everything back."""
     orders_in_step: float = 0.0

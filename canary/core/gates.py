@@ -59,6 +59,13 @@ def leaked(workload: Workload) -> str:
     return f"{text} any slice: `kubectl scale replicaset {workload.current_set} --replicas=0` takes them away"
 
 
+def old_version_cannot_shrink(situation: Situation) -> Closed | None:
+    may_shrink = situation.evidence.may_shrink
+    if isinstance(may_shrink, Missing):
+        return Closed(Reason.STABLE_SHRANK, f"its autoscalers cannot be read: {may_shrink.detail}")
+    return Closed(Reason.STABLE_SHRANK, "freezing the scale-down of its autoscaler") if may_shrink else None
+
+
 def route_is_accepted(situation: Situation) -> Closed | None:
     route = situation.route
     if route is None:
@@ -162,6 +169,7 @@ START_GATES: tuple[Gate, ...] = (
 RAISE_GATES: tuple[Gate, ...] = (
     outside_allows,
     workload_is_whole,
+    old_version_cannot_shrink,
     route_is_accepted,
     data_flows,
     baseline_is_known,

@@ -15,6 +15,7 @@ from canary.core.actions import (
     CreateWayBack,
     DeleteSide,
     DetachRoute,
+    FreezeScaler,
     Kill,
     LeaveWayBack,
     PauseTarget,
@@ -37,6 +38,7 @@ WITH_SIDE = frozenset(
         Phase.DRAINING,
     }
 )
+SPLIT = frozenset({Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING})
 
 
 def plan(situation: Situation) -> tuple[Action, ...]:
@@ -119,6 +121,12 @@ def side(situation: Situation) -> Iterator[Action]:
             yield ScaleSide(status.side.wanted)
 
 
+def autoscaler(situation: Situation) -> Iterator[Action]:
+    """Keep the old version's pods from being scaled away while customers are, or may soon be, elsewhere."""
+    if situation.phase in SPLIT and situation.evidence.may_shrink is True:
+        yield FreezeScaler()
+
+
 def way_back(situation: Situation) -> Iterator[Action]:
     """After a commit was taken back: the last good version's own pods, then all traffic, and later home again."""
     status, route, observed = situation.status, situation.route, situation.way_back
@@ -169,4 +177,4 @@ def tidy(situation: Situation) -> Iterator[Action]:
         yield DeleteSide()
 
 
-_RULES: tuple[Callable[[Situation], Iterator[Action]], ...] = (brake, lock, way_back, side, route, tidy)
+_RULES: tuple[Callable[[Situation], Iterator[Action]], ...] = (brake, lock, autoscaler, way_back, side, route, tidy)

@@ -38,6 +38,8 @@ def a_raise_needs_everything(before: Situation, decision: Decision) -> str | Non
         return "a raise without enough ready pods"
     if workload is None or not workload.paused or workload.stable_hash != before.spec.baseline.template_hash:
         return "a raise while the old version is not whole and held"
+    if evidence.may_shrink is not False:
+        return "a raise while an autoscaler may scale the old version down"
     return None
 
 

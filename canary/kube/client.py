@@ -7,6 +7,7 @@ sent. Nothing is repeated here and nothing waits; that is the queue's work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from canary.kube.transport import JSON, JSON_PATCH, MERGE_PATCH, Json, Response,
 
 PAGE_OBJECTS = 200  # the memory of one parsed page stays with the process: 500 took 35 MiB more
 MAX_PAGES = 5_000  # a million objects of one kind: beyond that a list is a mistake
+MAX_DISOWN_STARTS = 5  # while others write the same object
 MAX_LIST_STARTS = 5  # a list token may expire in mid-paging; then the list starts over
 NO_ANSWER = "none"  # the code of a call that got no answer, in metrics
 SERVER_VERSION = Resource("", "", "version", "Version", namespaced=False)
@@ -215,6 +217,16 @@ class Client:
         }
         self._write(_Request(KubeVerb.DELETE, ref.resource, ref.path(), {}, options), intent)
 
+    def disown(self, ref: Ref) -> None:
+        """Give up the fields that the API server attributes to us: whoever applies the object owns them again."""
+        for _ in range(MAX_DISOWN_STARTS):
+            operations = ownership_operations(self.get(ref) or {"metadata": {}})
+            if not operations:
+                return
+            with suppress(ConflictError):  # the entries moved; look where they are now
+                self.json_patch(ref, operations, intent=Intent.LOWERING)
+                return
+
     def _patch(self, request: _Request, intent: Intent) -> Json | None:
         response = self._write(request, intent)
         return None if response.status == 404 else response.body
@@ -283,6 +295,18 @@ class Client:
             self._observe(
                 Call(request.verb, request.resource.plural, code, self._clock.monotonic() - started)
             )
+
+
+def ownership_operations(obj: Mapping[str, Any]) -> list[Json]:
+    """Return the JSON patch that takes our entries out of an object's managed fields."""
+    entries: list[Json] = obj["metadata"].get("managedFields") or []
+    operations: list[Json] = []
+    for index, entry in reversed(list(enumerate(entries))):
+        if entry.get("manager") in set(FieldManager):
+            at = f"/metadata/managedFields/{index}"
+            operations.append({"op": "test", "path": f"{at}/manager", "value": entry["manager"]})
+            operations.append({"op": "remove", "path": at})
+    return operations
 
 
 def _page(resource: Resource, body: Json) -> Listing:

@@ -12,7 +12,7 @@ from canary.api.marks import ROLE_CANARY, ROLE_LAST_GOOD, side_name, way_back_na
 from canary.core import actions as act
 from canary.core.decision import Run
 from canary.errors import ConflictError
-from canary.kube import workload
+from canary.kube import autoscaler, workload
 from canary.kube.client import Intent
 from canary.kube.side import Order
 from canary.operator.hands import Hands, target_of
@@ -62,6 +62,13 @@ def _unpause(turn: Turn, action: act.UnpauseTarget) -> None:
     if turn.seen.armed:
         turn.hands.router.write(target_of(run), turn.seen.route.weight_ppm, turn.seen)
     workload.unpause(turn.hands.client, run.namespace, run.spec.target.name, action.template_hash)
+
+
+def _freeze_scaler(turn: Turn, _: act.FreezeScaler) -> None:
+    run, client = turn.run, turn.hands.client
+    for each in autoscaler.autoscalers(client, run.namespace, run.spec.target.name):
+        if autoscaler.may_shrink(each):
+            autoscaler.freeze(client, each)
 
 
 def _attach(turn: Turn, _: act.AttachRoute) -> None:
@@ -125,6 +132,7 @@ _HANDS: dict[type[Any], Callable[[Turn, Any], None]] = {
     act.Kill: _kill,
     act.PauseTarget: _pause,
     act.UnpauseTarget: _unpause,
+    act.FreezeScaler: _freeze_scaler,
     act.AttachRoute: _attach,
     act.SetWeight: _set_weight,
     act.DetachRoute: _detach,

@@ -17,11 +17,12 @@ from canary.core.decision import Run
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Directive, Evidence, Missing, Route, Side
 from canary.core.intake import Policy
+from canary.core.intent import SPLIT
 from canary.core.memory import Memory
 from canary.core.record import changed_fields, policy_digest
 from canary.core.site import Past, question
 from canary.errors import CanaryError, RefusedError, UnavailableError
-from canary.kube import workload
+from canary.kube import autoscaler, workload
 from canary.kube.pods import SERVICE_LABEL, Arms, PodRef, Pods, list_pods, ready_addresses
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, ENDPOINTSLICES
 from canary.kube.selectors import text_of
@@ -80,6 +81,7 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         record_changes=()
         if isinstance(observed, Missing)
         else tuple(changed_fields(run.spec.change, workload.annotations_of(observed.deployment))),
+        may_shrink=_may_shrink(hands, run),
         detaching=policy is None or (not isinstance(policy, Missing) and policy.spec.mode is Mode.OBSERVE),
         orders_in_step=analysed.orders_in_step if analysed else 0.0,
         baseline_ready=analysed is not None and analysed.baseline_ready,
@@ -97,6 +99,18 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
 def _closed_gates(hands: Hands, run: Run) -> Mapping[Reason, str]:
     trouble = hands.guard_trouble(run.namespace)
     return {Reason.GUARD_MISSING: trouble} if trouble else {}
+
+
+def _may_shrink(hands: Hands, run: Run) -> bool | Missing:
+    """Tell whether an autoscaler could take the old version's pods away; asked while traffic is, or will be, split."""
+    if run.status.phase not in SPLIT:
+        return False
+
+    def read() -> bool:
+        found = autoscaler.autoscalers(hands.client, run.namespace, run.spec.target.name)
+        return any(autoscaler.may_shrink(each) for each in found)
+
+    return or_missing(read)
 
 
 def _route(seen: Seen) -> Route:

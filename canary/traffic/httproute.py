@@ -19,8 +19,6 @@ from canary.traffic.route_hands import ClientHands, route_ref
 from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Wanted, WayBack
 from canary.traffic.sight import acceptance_of, drift_of, name_of, names, see, shares_of
 
-RELEASE_ATTEMPTS = 5  # to give up ownership, while others write the same route
-
 
 class HTTPRouteRouter:
     """Splits traffic by the weights of backend references."""
@@ -86,22 +84,8 @@ class HTTPRouteRouter:
             operations = rules.detach_operations(route, target)
             if len(operations) > 1:  # more than the version: there is something of ours
                 written.append(self._patch(route, operations, Intent.LOWERING))
-                self._give_up_ownership(target.namespace, name_of(route))
+                self._client.disown(HTTPROUTES.at(target.namespace, name_of(route)))
         return Receipt(0, tuple(written))
-
-    def _give_up_ownership(self, namespace: str, name: str) -> None:
-        """Remove our entries from the route's managed fields: whoever applies the route from git owns it again."""
-        ref = HTTPROUTES.at(namespace, name)
-        for _ in range(RELEASE_ATTEMPTS):
-            route = self._client.get(ref)
-            operations = rules.ownership_operations(route) if route is not None else []
-            if not operations:
-                return
-            try:
-                self._client.json_patch(ref, operations, intent=Intent.LOWERING)
-            except ConflictError:
-                continue  # the entries moved; look where they are now
-            return
 
     def _patch(self, route: Object, operations: Sequence[Operation], intent: Intent) -> Written:
         ref = HTTPROUTES.at(route["metadata"]["namespace"], name_of(route))

@@ -33,7 +33,6 @@ OUR_ANNOTATIONS = (
     Mark.KILL,
     Mark.RUN,
 )
-OUR_MANAGERS = frozenset({"canary-controller", "canary-sentinel", "canary-cli"})
 _LABEL = mark_path(Mark.ATTACHED).replace("/annotations/", "/labels/")
 
 
@@ -117,18 +116,6 @@ def detach_operations(route: Object, target: Target) -> list[Operation]:
             operations += _restore(f"{at}/{stables[0]}", former.get(index, 1))
         operations += [{"op": "remove", "path": f"{at}/{place}"} for place in reversed(ours)]
     return [*_at_version(route), *operations, *_without_marks(route)]
-
-
-def ownership_operations(route: Object) -> list[Operation]:
-    """Give up the fields that the API server attributes to us, so that git may edit the list again."""
-    entries: list[Object] = route["metadata"].get("managedFields") or []
-    operations: list[Operation] = []
-    for index, entry in reversed(list(enumerate(entries))):
-        if entry.get("manager") in OUR_MANAGERS:
-            at = f"/metadata/managedFields/{index}"
-            operations.append({"op": "test", "path": f"{at}/manager", "value": entry["manager"]})
-            operations.append({"op": "remove", "path": at})
-    return operations
 
 
 def former_weights(route: Object) -> dict[int, int | None]:

@@ -21,6 +21,7 @@ Right = tuple[str, str]  # a verb, and a resource as group/plural/subresource
 RARER: dict[str, str] = {
     f"{GROUP}/canaryrequests/status": "patch",  # a person asks for something
     "apps/controllerrevisions": "get list delete",  # a commit is taken back; a Deployment is given back
+    "autoscaling/horizontalpodautoscalers": "get patch",  # an autoscaler scales the target
     "authorization.k8s.io/subjectaccessreviews": "create",  # a safety policy asks who may approve
 }
 

@@ -142,6 +142,7 @@ LETTERS: tuple[Letter, ...] = (
     Letter("not leading", Verdict.ADVANCE, closes="lease"),
     Letter("frozen", Verdict.ADVANCE, closes="freeze"),
     Letter("noise unknown", Verdict.ADVANCE, closes="baseline"),
+    Letter("autoscaler free", Verdict.ADVANCE, closes="autoscaler"),
     Letter("route pending", Verdict.ADVANCE, acceptance=Acceptance.PENDING),
     Letter("unknown route", Verdict.ADVANCE, drift=Drift.UNKNOWN_ROUTE),
     Letter("side dies", Verdict.ADVANCE, strikes="side", works=False),
@@ -248,6 +249,7 @@ def evidence(world: World, status: CanaryRunStatus, letter: Letter) -> Evidence:
         policy_digest="sha256:" + "f" * 64 if world.policy == "changed" else SPEC.policy_digest,
         detaching=world.policy == "gone",
         baseline_ready=letter.closes != "baseline",
+        may_shrink=letter.closes == "autoscaler",
         may_raise=letter.closes != "lease",
         closed_gates={Reason.FROZEN: "frozen"} if letter.closes == "freeze" else None,
     )
@@ -266,6 +268,8 @@ def apply(world: World, action: act.Action) -> World:
             return replace(world, attached=False, weight=0, back_weight=0)
         case act.ShiftToWayBack(epoch=epoch):
             return replace(world, weight=0, back_weight=PPM, attached=True, epoch=epoch)
+        case act.FreezeScaler():
+            return world  # the letter says what the autoscaler is
         case act.LeaveWayBack():
             return replace(world, back_weight=0)
         case act.CreateWayBack(replicas=pods):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from canary.api.marks import Mark
 from canary.api.reasons import PPM
+from canary.kube.client import ownership_operations
 from canary.lab.apiserver.patch import json_patch
 from canary.traffic.brake import Cut, backends, exposes, operations_by_place, operations_by_route, places_in
 from canary.traffic.router import Target
 from canary.traffic.rules import (
     detach_operations,
     former_weights,
-    ownership_operations,
     share_ppm,
     split_operations,
     way_back_operations,

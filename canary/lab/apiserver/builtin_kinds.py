@@ -15,6 +15,7 @@ from canary.kube.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    HPAS,
     HTTPROUTES,
     LEASES,
     NAMESPACES,
@@ -154,6 +155,10 @@ _ENDPOINT_SLICE = _open(
     endpoints=_list(_open("addresses", addresses=_list({"type": "string"}, most=100)), most=1000),
     ports=_list(_open(protocol=_default("TCP"), name=_default(""))),
 )
+_AUTOSCALER = _open(
+    "spec",
+    spec=_open("scaleTargetRef maxReplicas", scaleTargetRef=_open("kind name", kind=_NAME, name=_NAME)),
+)
 _DEFINITION_NAMES = _open("kind plural", kind=_NAME, plural=_NAME)
 _DEFINITION = _open(
     "spec",
@@ -182,6 +187,19 @@ def _deployment_defaults(obj: Object) -> None:
         strategy["rollingUpdate"] = {"maxUnavailable": "25%", "maxSurge": "25%"}
     if not obj["spec"].get("paused", True):
         del obj["spec"]["paused"]  # a real server leaves false out
+
+
+def _autoscaler_defaults(obj: Object) -> None:
+    """Complete a behavior that says something, as a real server does; one that is not there stays away."""
+    behavior = obj["spec"].get("behavior")
+    if behavior is not None:
+        up = behavior.setdefault("scaleUp", {})
+        up.setdefault("selectPolicy", "Max")
+        up.setdefault("stabilizationWindowSeconds", 0)
+        up.setdefault("policies", [{"type": "Pods", "value": 4, "periodSeconds": 15}])
+        down = behavior.setdefault("scaleDown", {})
+        down.setdefault("selectPolicy", "Max")
+        down.setdefault("policies", [{"type": "Percent", "value": 100, "periodSeconds": 15}])
 
 
 def _service_defaults(obj: Object) -> None:
@@ -256,6 +274,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     ENDPOINTSLICES: {"schema": _ENDPOINT_SLICE, "counts_generations": True},
     PDBS: {**_COUNTED, "short_names": ("pdb",)},
     LEASES: {},
+    HPAS: {**_STATUS, "short_names": ("hpa",), "schema": _AUTOSCALER, "defaults": _autoscaler_defaults},
     HTTPROUTES: {**_COUNTED, "schema": _HTTP_ROUTE},
     CRDS: {**_COUNTED, "short_names": ("crd", "crds"), "schema": _DEFINITION, "rules": _definition_rules},
 }
