@@ -36,7 +36,9 @@ class Mark(StrEnum):
     # annotations that people write
     BREAK_GLASS = f"{GROUP}/break-glass-reason"  # why the guard is passed by, on the object that is written
     # annotation of an autoscaler
-    FORMER_BEHAVIOR = f"{GROUP}/former-behavior"  # its spec.behavior from before the freeze, as JSON; null: none
+    FORMER_BEHAVIOR = (
+        f"{GROUP}/former-behavior"  # its spec.behavior from before the freeze, as JSON; null: none
+    )
     # annotations of side objects
     TEMPLATE_HASH = f"{GROUP}/template-hash"  # the tested template, as the target asks for it
     SIDE_HASH = f"{GROUP}/side-hash"  # the same template as rewritten for the side

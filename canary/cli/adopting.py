@@ -98,7 +98,10 @@ def plan_of(client: Client, policy: Ref, spec: CanaryPolicySpec) -> AdoptionPlan
         if autoscaler.may_shrink(each):
             writes = (*writes, f"{what}: while customers meet a new version, it may not scale down")
         else:
-            warnings = (*warnings, f"{what} is owned by another controller, or does not scale down: it is left alone")
+            warnings = (
+                *warnings,
+                f"{what} is owned by another controller, or does not scale down: it is left alone",
+            )
     if facts.service is not None:
         service = facts.service["metadata"]["name"]
         target = Target(policy.namespace, service, side_name(service), spec.route)

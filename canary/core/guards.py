@@ -89,7 +89,9 @@ def safety_was_changed(situation: Situation) -> Ending | None:
         return None
     if (safety.digest if safety is not None else None) == situation.spec.safety.digest:
         return None
-    text = "the safety policies ask something else of this change now; a new run starts by them, without traffic"
+    text = (
+        "the safety policies ask something else of this change now; a new run starts by them, without traffic"
+    )
     return Ending(Phase.SUPERSEDED, Because(Reason.POLICY_CHANGED, text))
 
 

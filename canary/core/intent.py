@@ -177,4 +177,12 @@ def tidy(situation: Situation) -> Iterator[Action]:
         yield DeleteSide()
 
 
-_RULES: tuple[Callable[[Situation], Iterator[Action]], ...] = (brake, lock, autoscaler, way_back, side, route, tidy)
+_RULES: tuple[Callable[[Situation], Iterator[Action]], ...] = (
+    brake,
+    lock,
+    autoscaler,
+    way_back,
+    side,
+    route,
+    tidy,
+)

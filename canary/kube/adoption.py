@@ -124,7 +124,9 @@ def gather(client: Client, wish: Wish) -> Facts | Missing:
 
 def refusals(facts: Facts) -> tuple[str, ...]:
     """Return everything that speaks against an adoption; pure."""
-    return tuple(refusal for rule in OF_THE_MOMENT + OF_THE_WORKLOAD + OF_THE_SERVICE for refusal in rule(facts))
+    return tuple(
+        refusal for rule in OF_THE_MOMENT + OF_THE_WORKLOAD + OF_THE_SERVICE for refusal in rule(facts)
+    )
 
 
 def writes(facts: Facts) -> tuple[str, ...]:

@@ -91,7 +91,11 @@ def test_a_deployment_that_is_not_there_is_missing(shop: Shop):
         ({}, {"revisionHistoryLimit": 0}, "revisionHistoryLimit"),
         ({"hostNetwork": True}, {}, "host ports"),
         (
-            {"initContainers": [{"name": "proxy", "image": IMAGE, "ports": [{"containerPort": 1, "hostPort": 1}]}]},
+            {
+                "initContainers": [
+                    {"name": "proxy", "image": IMAGE, "ports": [{"containerPort": 1, "hostPort": 1}]}
+                ]
+            },
             {},
             "host ports",
         ),
