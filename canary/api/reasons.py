@@ -132,6 +132,7 @@ class Reason(StrEnum):
     APPROVAL_RECORDED = "ApprovalRecorded"
     APPROVAL_REJECTED = "ApprovalRejected"
     AUDIT_WRITE_FAILED = "AuditWriteFailed"
+    CLUSTER_RESTORED = "ClusterRestored"
     ATTEMPT_LIMIT = "AttemptLimit"
     INVARIANT_BROKEN = "InvariantBroken"
     BY_PERSON = "ByPerson"

@@ -26,6 +26,7 @@ class ObjectStore:
     def __init__(self, base: str, *, token_file: Path | None = None) -> None:
         self._base = base.rstrip("/")
         self._token_file = token_file
+        self._last = 0  # where the newest record was when last looked for
         self._host = urlsplit(base).netloc.rpartition("@")[2]
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, num_pools=1)
@@ -45,8 +46,8 @@ class ObjectStore:
         found = (self._get(sequence) for sequence in range(max(1, newest - count + 1), newest + 1))
         return [line for line in found if line is not None]
 
-    def lines(self) -> Iterator[bytes]:
-        for sequence in range(1, MAX_RECORDS):
+    def lines(self, after: int = 0) -> Iterator[bytes]:
+        for sequence in range(after + 1, MAX_RECORDS):
             line = self._get(sequence)
             if line is None:
                 return
@@ -54,12 +55,15 @@ class ObjectStore:
 
     def _newest(self) -> int:
         """Return the number of the newest record: the last that is there, of numbers without a hole."""
-        there, absent = 0, 1
-        while self._get(absent) is not None:
-            there, absent = absent, absent * 2
+        there = self._last if self._last and self._get(self._last) is not None else 0
+        step = 1
+        while self._get(there + step) is not None:
+            there, step = there + step, step * 2
+        absent = there + step
         while absent - there > 1:
             middle = (there + absent) // 2
             there, absent = (middle, absent) if self._get(middle) is not None else (there, middle)
+        self._last = there
         return there
 
     def _get(self, sequence: int) -> bytes | None:

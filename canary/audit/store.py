@@ -33,8 +33,8 @@ class Store(Protocol):
         """Return the newest lines, at most so many, oldest first."""
         ...
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield every line, oldest first."""
+    def lines(self, after: int = 0) -> Iterator[bytes]:
+        """Yield every line behind the first `after`, oldest first."""
         ...
 
 
@@ -71,17 +71,19 @@ class FileStore:
             return []
         with self._opened(os.O_RDONLY) as file:
             size = os.fstat(file).st_size
-            begin = max(0, size - TAIL_BYTES)
+            begin = max(0, size - min(TAIL_BYTES, 2 * MAX_RECORD_BYTES * count))
             lines = os.pread(file, size - begin, begin).splitlines(keepends=True)
         whole = [line for line in lines[1 if begin else 0 :] if line.endswith(b"\n")]
         return whole[-count:]
 
-    def lines(self) -> Iterator[bytes]:
+    def lines(self, after: int = 0) -> Iterator[bytes]:
         if not self._path.exists():
             return
         with self._opened(os.O_RDONLY) as file, os.fdopen(os.dup(file), "rb") as stream:
             while line := stream.readline(2 * MAX_RECORD_BYTES):
-                yield line
+                after -= 1
+                if after < 0 and (line.endswith(b"\n") or len(line) == 2 * MAX_RECORD_BYTES):
+                    yield line
 
     @contextmanager
     def _opened(self, flags: int) -> Generator[int]:
@@ -162,6 +164,13 @@ class Book:
     def head(self) -> Head:
         """Return the head as this process last saw or wrote it, reading it where it knows none."""
         return self._head or self._read()
+
+    def refreshed(self) -> Head:
+        """Return the head as the store has it now: another leader may have written since."""
+        newest = [decoded(line) for line in self.store.tail(1)]
+        if self._head is None or (head_of(newest[0]) if newest and newest[0] else Head()) != self._head:
+            return self._read()
+        return self._head
 
     def append(self, entry: Mapping[str, Any]) -> Head:
         """Return the head of the entry's record, which is durable then. Raise UnavailableError where it is not."""

@@ -216,6 +216,14 @@ def hold_was_broken(situation: Situation) -> Ending | None:
     return Ending(Phase.PAUSED, Because(Reason.UNPAUSED_BY_OTHERS, text))
 
 
+def cluster_was_restored(situation: Situation) -> Ending | None:
+    """What the API server holds is of the past: weights and approvals, too."""
+    text = (situation.evidence.closed_gates or {}).get(Reason.CLUSTER_RESTORED)
+    if text is None or situation.phase not in JUDGED or situation.weight_ppm == 0:
+        return None
+    return Ending(Phase.PAUSED, Because(Reason.CLUSTER_RESTORED, text))
+
+
 def blind_for_too_long(situation: Situation) -> Ending | None:
     finding, limit = situation.evidence.finding, situation.run.limits.blind_seconds
     if situation.phase not in JUDGED or situation.weight_ppm == 0 or isinstance(finding, Missing):
@@ -260,6 +268,7 @@ GUARDS: tuple[Guard, ...] = (
     evidence_says_drain,
     quorum_was_lost,
     hold_was_broken,
+    cluster_was_restored,
     side_gets_too_much,
     route_was_rewritten,
     side_has_no_ready_pod,

@@ -150,6 +150,7 @@ _PAUSES = {
     Reason.SHARE_ABOVE_WEIGHT: "it got more traffic than it was given",
     Reason.SIDE_NOT_READY: "it has no ready pod",
     Reason.SITE_FELL: "the site fell and is well again",
+    Reason.CLUSTER_RESTORED: "the cluster was put back to an earlier state",
 }
 
 

@@ -47,7 +47,7 @@ def observe(client: Client, namespace: str, name: str) -> Observed | Missing:
         return Missing(MissingReason.ABSENT, f"there is no Deployment {namespace}/{name}")
     selector = text_of(deployment["spec"]["selector"])
     replica_sets = client.list(REPLICASETS, namespace, selector=selector)
-    return observed(deployment, [each for each in replica_sets if _is_owned(each, deployment)])
+    return observed(deployment, [each for each in replica_sets if is_owned(each, deployment)])
 
 
 def observed(deployment: Json, replica_sets: Sequence[Json]) -> Observed:
@@ -284,7 +284,8 @@ def _is_ours(obj: Mapping[str, Any], side: str) -> bool:
     return (obj["metadata"].get("labels") or {}).get(Mark.SIDE) == side
 
 
-def _is_owned(replica_set: Json, deployment: Json) -> bool:
+def is_owned(replica_set: Json, deployment: Json) -> bool:
+    """Tell whether a Deployment controls this ReplicaSet."""
     owners: list[Json] = replica_set["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") and owner["uid"] == deployment["metadata"]["uid"] for owner in owners)
 

@@ -50,29 +50,27 @@ class Scribe:
 
     def write(self, entries: Sequence[Mapping[str, Any]]) -> Head:
         """Return the newest head when all entries are durable. Raise UnavailableError, soon, where they are not."""
+        head = self._done(lambda: [self._book.append(entry) for entry in entries][-1])
+        self._tell(True)
+        return head
+
+    def head(self) -> Head:
+        """Return the head of the chain as the store has it. Raise UnavailableError, soon, where it does not say."""
+        return self._done(self._book.refreshed)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self, work: Callable[[], Head]) -> Head:
         self._refuse_while_resting()
-        future = self._thread.submit(self._append, entries)
+        future = self._thread.submit(work)
         try:
-            head = future.result(self._wait_seconds)
+            return future.result(self._wait_seconds)
         except TimeoutError:
             self._late = future
             raise self._rest(f"the audit store did not answer within {self._wait_seconds:g} s") from None
         except CanaryError as error:
             raise self._rest(str(error)) from error
-        self._tell(True)
-        return head
-
-    def head(self) -> Head:
-        """Return the head of the chain. Raise UnavailableError where the store does not say."""
-        return self.write(())
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _append(self, entries: Sequence[Mapping[str, Any]]) -> Head:
-        for entry in entries:
-            self._book.append(entry)
-        return self._book.head
 
     def _refuse_while_resting(self) -> None:
         with self._lock:

@@ -4,13 +4,14 @@ Nobody else holds a client: `look.py` reads through it, `act.py` writes through 
 cluster is what this value can do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from canary.api.marks import side_name
 from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec, RouteRef
+from canary.api.reasons import Reason
 from canary.clock import Clock
 from canary.core.decision import Limits, Run
 from canary.core.guards import AFTER_COMMIT
@@ -48,6 +49,8 @@ class Hands:
     limits: Limits = Limits()
     scribe: Scribe | None = None
     """Writes the audit; None: there is none."""
+    audit_gates: Callable[[], Mapping[Reason, str]] = lambda: {}
+    """Gates that are closed because audit and cluster disagree."""
     policies: Shelf[Policy] = field(default_factory=lambda: Shelf(policy_of))
     """Policies as last read."""
     system: str = "canary-system"

@@ -19,7 +19,7 @@ from canary.alerts.sink import Couriers, SinkConfig
 from canary.alerts.sinks import open_sinks, subscriptions
 from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec
-from canary.audit.store import Book, open_store
+from canary.audit.store import Book, Store, open_store
 from canary.clock import Clock, WallClock
 from canary.core.page_texts import Place
 from canary.errors import CanaryError, RefusedError
@@ -36,11 +36,13 @@ from canary.metrics.source import Source
 from canary.operator.auditor import Scribe
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
+from canary.operator.heads import Heads
+from canary.operator.inventory import Inventory
 from canary.operator.logs import configure_logs
 from canary.operator.observe import Observer
 from canary.operator.people import PeopleFile
 from canary.operator.probes import Check, Probes
-from canary.operator.schedule import BackgroundSchedule
+from canary.operator.schedule import BackgroundSchedule, Job
 from canary.operator.telemetry import Telemetry
 from canary.operator.tell import Teller
 from canary.settings import RunOptions, SinkAddress
@@ -143,6 +145,7 @@ class Wired:
     heartbeat: Heartbeat
     telemetry: Telemetry
     schedule: BackgroundSchedule
+    audit: Job | None
     fingerprint: Fingerprint | None
 
 
@@ -162,6 +165,8 @@ def running(options: RunOptions, clock: Clock) -> Generator[tuple[str, int]]:
         half = max(1, options.workers // 2)
         wired.controller.start(wired.schedule, quick=half, slow=max(1, options.workers - half))
         wired.schedule.every(HEARTBEAT_SECONDS, lambda: _beat(wired, clock), "heartbeat")
+        if wired.audit is not None:
+            wired.schedule.every(HEARTBEAT_SECONDS, wired.audit, "audit")
         if wired.fingerprint is not None:
             wired.fingerprint.read()
             wired.schedule.every(READ_SECONDS, wired.fingerprint.read, "guard")
@@ -198,13 +203,14 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
     if fingerprint is not None:
         hands = replace(hands, guard_trouble=fingerprint.broken)
     teller = _teller(options, hands, ending)
+    hands, audit = _audited(options, hands, teller)
     watcher, only = Observer(telemetry, clock), options.namespace or None
     controller = Controller(hands, teller, watcher=watcher, namespace=only)
     telemetry.watch_leader(elector.leads)
     telemetry.watch_queue(controller.queue)
     telemetry.watch_caches(controller.reflectors)
     schedule = BackgroundSchedule(clock, telemetry.job_troubled)
-    return Wired(controller, elector, heartbeat, telemetry, schedule, fingerprint)
+    return Wired(controller, elector, heartbeat, telemetry, schedule, audit, fingerprint)
 
 
 def _fingerprint(options: RunOptions, client: Client, clock: Clock) -> Fingerprint | None:
@@ -220,11 +226,30 @@ def _transport(options: RunOptions, limits: http_transport.Limits | None) -> htt
     return http_transport.from_kubeconfig(options.kubeconfig or None, options.context or None, limits)
 
 
+def _audited(options: RunOptions, hands: Hands, teller: Teller) -> tuple[Hands, Job | None]:
+    """Return the hands that ask the audit before a raise, and what is done for it with every heartbeat."""
+    if not options.audit:
+        return hands, None
+    store, cluster = _open_audit(options), options.cluster or "cluster"
+    lease = LEASES.at(options.controller_namespace, HEARTBEAT_LEASE)
+    heads = Heads(hands, lease, store, teller.announce, cluster)
+    inventory = Inventory(hands, store, teller.announce, cluster=cluster, namespace=options.namespace or None)
+
+    def job() -> None:
+        heads.beat()
+        inventory.sweep_when_due()
+
+    return replace(hands, audit_gates=lambda: heads.closed), job
+
+
+def _open_audit(options: RunOptions) -> Store:
+    return open_store(options.audit, AUDIT_TOKEN if AUDIT_TOKEN.exists() else None)
+
+
 def _scribe(options: RunOptions, clock: Clock, telemetry: Telemetry, ending: ExitStack) -> Scribe | None:
     if not options.audit:
         return None
-    token_file = AUDIT_TOKEN if AUDIT_TOKEN.exists() else None
-    scribe = Scribe(Book(open_store(options.audit, token_file)), clock, tell=telemetry.recorded)
+    scribe = Scribe(Book(_open_audit(options)), clock, tell=telemetry.recorded)
     ending.callback(scribe.close)
     return scribe
 

@@ -8,9 +8,10 @@ whose threads send them. A sink that fails costs only its own notice; a crash fo
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from canary.alerts import outbox
-from canary.alerts.sink import Couriers, Incident, page_of
+from canary.alerts.sink import Couriers, Incident, Page, page_of
 from canary.api.notice import Notice
 from canary.api.reasons import Phase, Reason
 from canary.api.run import TimelineEntry
@@ -43,6 +44,7 @@ class Teller:
         self._couriers = couriers
         self._subscribe = subscribe
         self._place = place
+        self._announced: dict[tuple[str, str], datetime] = {}  # sink and page of no run: when it was taken
 
     def prepare(self, after: Run) -> Run:
         """Return the run with the notices that its state calls for, and with what the sinks answered since."""
@@ -61,6 +63,18 @@ class Teller:
             except CanaryError as error:
                 logger.warning("the Event %s of %s was not written: %s", happening.reason, after.name, error)
         self._hand_over(after.status.notices, self._sinks(after), self._incident(after))
+
+    def announce(self, page: Page) -> None:
+        """Hand a page that is of no run to every sink that has not taken it or forgets it; called while it holds."""
+        now = self._hands.clock.now()
+        for receipt in self._couriers.collect(page.incident):
+            if receipt.outcome.acknowledged:
+                self._announced = {**self._announced, (receipt.sink, receipt.page.id): now}
+        for sink in self._subscribe(()):
+            taken = self._announced.get((sink.name, page.id))
+            again = sink.repeat_seconds > 0 and taken is not None
+            if taken is None or (again and (now - taken).total_seconds() >= sink.repeat_seconds):
+                self._couriers.hand_over(sink.name, page)
 
     def owes(self, run: Run) -> float | None:
         """Return in how many seconds a page is due; None when everybody has been told."""

@@ -102,7 +102,8 @@ class RunTicker:
         gathered = self._rulebook.added_to(gather(self._hands, run, memory), run)  # 2 look
         now = self._hands.clock.now()
         seen = _with_analysis(run, gathered)
-        situation = Situation(seen, gathered.evidence, now)
+        gates = {**(gathered.evidence.closed_gates or {}), **self._hands.audit_gates()}
+        situation = Situation(seen, replace(gathered.evidence, closed_gates=gates), now)
         decision = _decided(situation)  # 3 decide, 4 check
         after = _after(situation, decision)
         self._lower(act.Turn(self._hands, after, gathered), decision)  # 5 lower

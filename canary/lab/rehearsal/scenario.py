@@ -177,11 +177,17 @@ class Scenario:
 
 def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setting) -> Controller:
     """Wire the controller to an embedded cluster, as `operator/run.py` wires it to a real one."""
+    hands = build_hands(cluster, clock, shop, setting)
+    return Controller(hands, Teller(hands, Couriers({}), lambda _: [], place=Place("lab")))
+
+
+def build_hands(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setting) -> Hands:
+    """Return all that a controller of an embedded cluster may touch."""
     transport = setting.wire(cluster.transport(User(CONTROLLER), follow=False))
     past = setting.past(shop, setting) if setting.past else None
     fence: Fence = Alone()
     client = Client(transport, fence=fence, clock=clock)
-    hands = Hands(
+    return Hands(
         client=client,
         router=HTTPRouteRouter(client),
         brake=RouteBrake(client),
@@ -192,5 +198,3 @@ def build_controller(cluster: Cluster, clock: SimClock, shop: SimShop, setting: 
         people=lambda: setting.people,
         scribe=Scribe(Book(open_store(setting.audit)), clock) if setting.audit else None,
     )
-    teller = Teller(hands, Couriers({}), lambda _: [], place=Place("lab"))
-    return Controller(hands, teller)
