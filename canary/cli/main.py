@@ -56,7 +56,7 @@ VERBS = {
     "adopt": Verb("adopting", "what a policy would do to your objects, and then do it", "own"),
     "detach": Verb("detaching", "give a Deployment back, and let its policy go", "own"),
     "safety": Verb(
-        "safety", "what the safety policies ask, whom they cover, who waits; let the brake go", "own"
+        "safety", "what safety policies ask, whom they cover, who waits; resume", "own"
     ),
     "run": Verb("controller", "start the controller", "own"),
     "crd": Verb("crds", "print the CRDs, or the schema of an output", "own"),
