@@ -48,7 +48,7 @@ def push(
 ) -> None:
     change = manifests.change(version, PORT, env or {}, Origin.UNKNOWN)
     change["spec"]["template"]["spec"]["containers"][0]["image"] = f"registry.example/shop@sha256:{DIGEST}"
-    change["metadata"]["annotations"] |= annotations
+    change["metadata"]["annotations"] |= {ChangeAnnotation.CHANGE_ID.value: version, **annotations}
     street.admin.merge_patch(
         DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME), change, intent=Intent.NEUTRAL
     )
