@@ -126,8 +126,8 @@ _SAFETY_RULES = (
     Rule("spec.freezes", "self.all(f, f.from < f.to)", "a freeze must end after its start"),
     Rule(
         "spec.patterns.own",
-        "self.all(p, (p.on == 'equals') == has(p.value))",
-        "value goes with on: equals, and only with it",
+        "self.all(p, (p.when == 'equals') == has(p.value))",
+        "value goes with when: equals, and only with it",
     ),
     _distinct("spec.freezes", "name", "freezes"),
     _distinct("spec.groups", "name", "groups"),

@@ -119,7 +119,7 @@ class OwnPattern(Model):
     """For example SHOP-1."""
     path: Annotated[str, Field(min_length=1, max_length=256)]
     """The field in the pod template's spec, for example containers[*].env[TAX]."""
-    on: Literal["changed", "removed", "lowered", "equals"]
+    when: Literal["changed", "removed", "lowered", "equals"]
     """What is looked for."""
     value: Annotated[str, Field(max_length=256)] | None = None
     """For equals: the value."""
@@ -130,8 +130,8 @@ class OwnPattern(Model):
 
     @model_validator(mode="after")
     def _equals_has_a_value(self) -> Self:
-        if (self.on == "equals") != (self.value is not None):
-            raise ValueError("value goes with on: equals, and only with it")
+        if (self.when == "equals") != (self.value is not None):
+            raise ValueError("value goes with when: equals, and only with it")
         return self
 
 

@@ -170,7 +170,7 @@ def _own(change: Proposal, ruling: Effective | None) -> Iterator[Finding]:
 def _hits(pattern: OwnPattern, change: Proposal) -> str:
     """Return where the template's spec shows the pattern; "" where it does not."""
     old, new = (values_at(each.get("spec"), pattern.path) for each in (change.old, change.new))
-    match pattern.on:
+    match pattern.when:
         case "equals":
             hits = (at for at, value in new.items() if _text(value) == pattern.value)
         case "removed":

@@ -10,15 +10,16 @@ from canary.api.read import InvalidObject, parse_safety, parse_safety_status
 from canary.api.reasons import Mode
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.core.effective import STRICTEST, Standing, standing
-from canary.core.evidence import Directive, Safety
+from canary.core.evidence import Directive, Missing, Safety
 from canary.core.oversight import Watched, oversee
 from canary.core.stored import under
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
-from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES, Key
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
+from canary.operator.look import or_missing
 from canary.operator.objects import Asked, Json, directives_for
 from canary.operator.rulebook import Rulebook
 from canary.operator.tell import Teller
@@ -37,7 +38,7 @@ class SafetyTicker:
 
     def tick(self, name: str) -> float | None:
         """Look once; return the seconds until the next look, None where the policy is gone."""
-        stored = self._hands.client.get(SAFETYPOLICIES.at("", name))
+        stored = self._caches[SAFETYPOLICIES.plural].get(Key("", name))
         if stored is None:
             return None
         watched = self._watched(stored)
@@ -88,7 +89,9 @@ class SafetyTicker:
 
     def _directives(self, uid: str, name: str) -> tuple[Directive, ...]:
         """Return what people ask of the policy: in the controller's own namespace, where few may ask."""
-        requests = self._hands.client.list(CANARYREQUESTS, self._hands.system)
+        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, self._hands.system))
+        if isinstance(requests, Missing):
+            return ()
         return directives_for(requests, Asked(SAFETYPOLICIES.kind, uid, name))
 
     def _write(self, stored: Json, status: SafetyPolicyStatus) -> None:

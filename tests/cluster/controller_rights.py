@@ -23,6 +23,12 @@ RARER: dict[str, str] = {
     "apps/controllerrevisions": "get list delete",  # a commit is taken back; a Deployment is given back
     "autoscaling/horizontalpodautoscalers": "get patch",  # an autoscaler scales the target
     "authorization.k8s.io/subjectaccessreviews": "create",  # a safety policy asks who may approve
+    f"{GROUP}/safetypolicies/status": "patch",  # there is a safety policy
+    "namespaces": "list",  # this and the next four: `--guard required`
+    "admissionregistration.k8s.io/validatingadmissionpolicies": "list",
+    "admissionregistration.k8s.io/validatingadmissionpolicybindings": "list",
+    "admissionregistration.k8s.io/mutatingadmissionpolicies": "list",
+    "admissionregistration.k8s.io/mutatingadmissionpolicybindings": "list",
 }
 
 

@@ -38,7 +38,7 @@ spec:
   approvals: {count: 2, senior: 1, approverGroups: [devs], seniorGroups: [seniors]}
   patterns:
     own:
-      - {id: TAX-1, path: "containers[*].env[TAX]", on: changed, strength: approve, says: ask the tax team}
+      - {id: TAX-1, path: "containers[*].env[TAX]", when: changed, strength: approve, says: ask the tax team}
 ```
 
 ## In a change

@@ -47,7 +47,7 @@ def specs(draw: st.DrawFn) -> SafetyPolicySpec:
         {
             "id": st.sampled_from(["A-1", "A-2"]),
             "path": st.just("replicas"),
-            "on": st.just("lowered"),
+            "when": st.just("lowered"),
             "strength": st.sampled_from(["refuse", "note"]),
             "says": st.just("no"),
         }

@@ -319,13 +319,13 @@ def test_no_template_however_odd_ends_in_an_error(spec: Any, deployment: Any) ->
 # -- patterns of one's own -------------------------------------------------------------------------------------------
 
 
-def own(on: str, path: str, value: str | None = None) -> Effective:
-    wire = {"id": "SHOP-1", "path": path, "on": on, "strength": "refuse", "says": "ask the tax team"}
+def own(when: str, path: str, value: str | None = None) -> Effective:
+    wire = {"id": "SHOP-1", "path": path, "when": when, "strength": "refuse", "says": "ask the tax team"}
     return ruling(own=[wire | ({"value": value} if value is not None else {})])
 
 
 @pytest.mark.parametrize(
-    ("on", "path", "value", "container", "hit"),
+    ("when", "path", "value", "container", "hit"),
     [
         (
             "changed",
@@ -379,9 +379,9 @@ def own(on: str, path: str, value: str | None = None) -> Effective:
     ],
 )
 def test_a_pattern_of_ones_own_is_data(
-    on: str, path: str, value: str | None, container: dict[str, Any], hit: str
+    when: str, path: str, value: str | None, container: dict[str, Any], hit: str
 ) -> None:
-    said = {each.id: each for each in findings(change(template(container)), 1, own(on, path, value))}
+    said = {each.id: each for each in findings(change(template(container)), 1, own(when, path, value))}
     assert ("SHOP-1" in said) is bool(hit)
     if hit:
         assert said["SHOP-1"].strength is Strength.REFUSE
