@@ -227,7 +227,8 @@ def _note(run: StoredRun, telling: Telling) -> Iterator[str]:
 
 def _pointers(run: StoredRun, place: Place) -> str:
     named = [f"{name}: {address}" for name, address in links(run, place).items()]
-    return "   ".join([f"canary explain {run.namespace}/{run.name}", *named])
+    head = [f"audit {run.audit_head}"] if run.final and run.audit_head else []
+    return "   ".join([f"canary explain {run.namespace}/{run.name}", *named, *head])
 
 
 def links(run: StoredRun, place: Place) -> dict[str, str]:
@@ -260,4 +261,5 @@ def facts(run: StoredRun) -> dict[str, str]:
         "effectHigh": worst.high if worst else None,
         **analysis,
     }
-    return {name: plain(str(value), 64) for name, value in named.items() if value is not None}
+    found = {name: plain(str(value), 64) for name, value in named.items() if value is not None}
+    return found | ({"auditHead": run.audit_head} if run.audit_head else {})

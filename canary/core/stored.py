@@ -250,6 +250,13 @@ class StoredRun:
         return max([*weights, self.asked_ppm if self.phase in judged else 0])
 
     @property
+    def audit_head(self) -> str:
+        """Return the newest record of the run, "5:9f86d0...", as `canary audit verify --head` reads it; empty: none."""
+        sequence = whole(under(self.raw, "status", "audit", "sequence"))
+        digest = self.text("status", "audit", "hash").removeprefix("sha256:")
+        return f"{sequence}:{digest}" if sequence and digest else ""
+
+    @property
     def approvals(self) -> int:
         """Return how many approvals count."""
         given = entries(self.raw, "status", "approvals")

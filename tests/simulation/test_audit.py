@@ -11,7 +11,7 @@ from sim_faults import Crash, Dying, Moment
 from sim_street import COLLAPSE, Street, everything_is_back, short_policy, side_ppm
 
 from canary.api.reasons import PPM, Opening, Phase, Reason
-from canary.audit.chain import Record, readable, verify
+from canary.audit.chain import Record, parse_head, readable, verify
 from canary.audit.store import Store, open_store
 from canary.lab import manifests
 from canary.lab.apiserver.history import Event
@@ -87,6 +87,20 @@ def test_a_rollback_is_on_record_with_its_evidence_and_what_it_cost(address: str
     assert float(last["evidence"]["lost"][0]) > 0
     assert last["digest"] == run.spec.digest
     assert last["change"]["what"] == run.spec.change.what
+
+
+def test_the_page_at_the_end_carries_the_head_that_proves_the_chain(address: str):
+    street = Audited(address)
+    street.push(COLLAPSE)
+    street.until(Phase.ROLLED_BACK).tidied()
+    page = street.run.status.notices[-1]
+    assert page.reason == Reason.ROLLED_BACK
+    head = parse_head(page.facts["auditHead"])
+    assert f"audit {head}" in page.body
+    assert street.records[head.sequence - 1]["kind"] == "RollBack"
+    lines = list(street.kept.lines())
+    assert not verify(lines, [head]).fault
+    assert "its end is gone" in verify(lines[: head.sequence - 1], [head]).fault
 
 
 def test_what_was_changed_is_on_record_by_its_place(address: str):

@@ -12,9 +12,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from canary.api.reasons import Phase
+from canary.audit.chain import Record, head_of, readable, verify
+from canary.audit.entries import RecordKind
+from canary.audit.sheet import cells
+from canary.audit.store import open_store
 from canary.core.decision import Run
-from canary.errors import CanaryError
+from canary.errors import CanaryError, UnavailableError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, NAMESPACES, Ref
 from canary.lab import manifests
@@ -32,6 +39,7 @@ LIMIT_SECONDS = 240.0
 SIMULATED_LIMIT_SECONDS = 4 * 3600.0
 LOOK_SECONDS = 0.1
 PAGE_SECONDS = 3.0
+RECORD_SECONDS = 10.0
 OPENING_SECONDS = 3.0  # customers are counted for so long before the change arrives
 SMALLER = 0.85
 WATCH_SECONDS = 5.0  # how long December's customers are watched afterwards
@@ -87,6 +95,7 @@ def _staged(options: DemoOptions, show: Show) -> Measured:
         stage.push(bug(plot, options))
         _follow(show, stage.latest_run, _real_pause, LIMIT_SECONDS)
         _await_page(show, stage)
+        _say_record(show, stage.audit, RecordKind.ROLL_BACK)
         return _measured_on(stage, options)
     finally:
         stage.close()
@@ -148,6 +157,21 @@ def _await_page(show: Show, stage: Stage) -> None:
         time.sleep(LOOK_SECONDS)
 
 
+def _say_record(show: Show, address: str, wanted: RecordKind) -> None:
+    """Say the last record of the story and that the chain holds; raise UnavailableError where it does not."""
+    end, store = time.monotonic() + RECORD_SECONDS, open_store(address)
+    found: list[Record] = []
+    while not found and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+        found = [record for record in readable(store.lines()) if record["kind"] == wanted]
+    verified = verify(store.lines(), [head_of(record) for record in found])
+    if not found or verified.fault:
+        raise UnavailableError(verified.fault or f"the audit has no record of the kind {wanted.value}")
+    sequence, _, kind, workload, version, *_, reason = cells(found[-1])
+    last = " ".join(filter(None, (sequence, kind, workload, version, reason)))
+    show.say(f"on record: {last}; the chain of {verified.records} holds, head {str(verified.head)[:12]}...")
+
+
 def _measured_on(stage: Stage, options: DemoOptions) -> Measured:
     exposed = [write for write in stage.weights if write.weight_ppm > 0]
     zeroed = [w.at for w in stage.weights if exposed and w.weight_ppm == 0 and w.at > exposed[-1].at]
@@ -180,6 +204,7 @@ def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
     after = stage.admin.get(ref) or {}
     same = after.get("metadata", {}).get("uid") == uid and after["spec"].get("paused") is True
     show.say("the environment is the same one, and serves on" if same else "the environment was changed")
+    _say_record(show, stage.audit, RecordKind.INITIAL)
     measured = measure(options, stage.orders_per_second(), stage.truth(), None, None)
     return replace(measured, outcome="Refused" if all(refused) and same else "Changed")
 
@@ -205,6 +230,11 @@ def _tried(show: Show, what: str, attempt: Callable[[], object]) -> bool:
 
 
 def _simulated(options: DemoOptions, show: Show) -> Measured:
+    with TemporaryDirectory(prefix="canary-demo-") as folder:
+        return _simulated_in(Path(folder), options, show)
+
+
+def _simulated_in(folder: Path, options: DemoOptions, show: Show) -> Measured:
     plot = PLOTS[options.story]
     speed = options.speed
     pace = f"{speed:g} times as fast as real" if speed else "as fast as this machine can"
@@ -213,7 +243,8 @@ def _simulated(options: DemoOptions, show: Show) -> Measured:
         f"simulated clock, {pace}: the same controller, cluster and judge; shop and gateway are simulated"
     )
     world = World(rate=options.orders_per_second)
-    scenario = Scenario(Setting(world=world, policy=plot.policy, seed=options.seed))
+    audit = f"file:{folder / 'audit.jsonl'}"
+    scenario = Scenario(Setting(world=world, policy=plot.policy, seed=options.seed, audit=audit))
     if options.story is not Story.DECEMBER:
         scenario.push(bug(plot, options))
 
@@ -223,7 +254,11 @@ def _simulated(options: DemoOptions, show: Show) -> Measured:
             time.sleep(1.0 / speed)
         return scenario.clock.now().timestamp()
 
-    _follow(show, scenario.latest_run, pause, SIMULATED_LIMIT_SECONDS)
+    ended = _follow(show, scenario.latest_run, pause, SIMULATED_LIMIT_SECONDS)
+    if ended is not None:
+        pause()  # its end goes on record
+        promoted = ended.status.phase is Phase.PROMOTED
+        _say_record(show, audit, RecordKind.PROMOTE if promoted else RecordKind.ROLL_BACK)
     truths = scenario.shop.truths
     rate = sum(truth.wanted for truth in truths) / max(scenario.clock.monotonic(), 1.0)
     run = scenario.latest_run()

@@ -125,6 +125,11 @@ class Stage:
         namespace = SYSTEM if user == "controller" else manifests.NAMESPACE
         return path if path.exists() else self._server.kubeconfig(path, f"{user}-token", namespace=namespace)
 
+    @property
+    def audit(self) -> str:
+        """Return where the controller puts its decisions on record."""
+        return f"file:{self.folder / 'audit.jsonl'}"
+
     def _child(self, module: str) -> Child:
         child = Child(f"canary.lab.shop.{module}", self._hear)
         self._ending.callback(child.close)
@@ -168,7 +173,7 @@ class Stage:
             "--until-eof",
         ]
         command += ["--kubeconfig", str(self.kubeconfig("controller")), "--cluster", "demo"]
-        command += ["--webhook", f"on-call={self.pages.url}/page"]
+        command += ["--webhook", f"on-call={self.pages.url}/page", "--audit", self.audit]
         self._controller = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
