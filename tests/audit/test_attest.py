@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from canary.api.attestation import Statement
 from canary.api.reasons import Origin
@@ -285,3 +287,18 @@ def test_nothing_that_starts_imports_the_library_that_verifies() -> None:
         [sys.executable, "-c", f"{program} sys.exit('cryptography' in sys.modules)"], check=False
     )
     assert done.returncode == 0
+
+
+@given(st.sampled_from(["payload", "sig"]), st.integers(0, 10_000), st.integers(0, 7))
+def test_a_statement_or_a_signature_with_one_bit_flipped_proves_nothing(part: str, at: int, bit: int) -> None:
+    envelope = signed_by(KEY)
+    holder: dict[str, Any] = envelope if part == "payload" else envelope["signatures"][0]
+    raw = bytearray(base64.b64decode(holder[part]))
+    raw[at % len(raw)] ^= 1 << bit
+    holder[part] = base64.b64encode(raw).decode()
+    assert judge(json.dumps(envelope), trusted(), RELEASE).says is Origin.UNKNOWN
+
+
+@given(st.text())
+def test_no_text_breaks_the_verification(text: str) -> None:
+    assert judge(text, trusted(), RELEASE).says is Origin.UNKNOWN

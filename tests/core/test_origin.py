@@ -5,6 +5,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from origin_corpus import LINES, MESSAGES, PEOPLE, PROSE, SHA, commit
 
 from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
@@ -198,3 +200,19 @@ def test_authors_are_everybody_who_wrote_it_and_no_agent() -> None:
     people = ["dana", "sam", "pat", "lee", "kim"]
     expected = {"mo-dev", *(f"{name}@example.com" for name in people), "trigger"}
     assert set(authors_of(commits, ("trigger", ""))) == expected
+
+
+JSON = st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_no_annotation_breaks_the_reading_or_makes_a_human(text: str) -> None:
+    for key in ChangeAnnotation:
+        assert origin_of(evidence_of_annotations({key.value: text})) is not Origin.HUMAN
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_commit_breaks_the_reading_or_makes_a_human(author: str, message: str, branch: str) -> None:
+    forge = Forge(branch, author, (branch,), (message,))
+    found = [*evidence_of_commits([commit(message, author)]), *evidence_of_forge(forge)]
+    assert origin_of(parse_evidence(write_evidence(found))) is not Origin.HUMAN
