@@ -1,9 +1,10 @@
 """The chart as the real helm renders it, and what of it is kept rendered: `make docs` writes it, a test compares.
 
-`python tests/chart.py` writes the chart's CRDs from the code and, where helm is, deploy/ from the chart. All of it is a
-pure function of the checkout.
+`python tests/chart.py` writes the chart's CRDs and guard from the code and, where helm is, deploy/ from the chart. It
+is all a pure function of the checkout.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,10 @@ from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "cluster"))
+from canary.guard.policies import guard, version_of
+from canary.guard.policy import Settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "cluster"))  # where the programs are found
 
 from programs import MissingPrograms, locate
 
@@ -36,7 +40,7 @@ def helm(*words: str) -> str:
 
 
 def template(*words: str, namespace: str = NAMESPACE) -> str:
-    """Return the chart as rendered; the flags of helm are the values."""
+    """Return the chart as rendered; the flags of helm are the values, and the last of two equal ones holds."""
     place = ("--namespace", namespace, "--kube-version", KUBERNETES)
     return helm("template", "canary", str(CHART), *place, *words)
 
@@ -54,10 +58,24 @@ def presets() -> dict[str, Sequence[str]]:
 
 
 def generated() -> dict[Path, str]:
-    """Return the files of the chart that the code says: one for each CRD."""
+    """Return the files of the chart that the code says: one for each CRD, and the guard before and after its 1.36."""
     texts = [text for text in _printed("crd").split("---\n") if text.strip()]
     named = {yaml.load(text, Loader=yaml.CSafeLoader)["spec"]["names"]["plural"]: text for text in texts}
-    return {CHART / "files" / "crds" / f"{name}.yaml": text for name, text in named.items()}
+    rules, all_of_it = _guard("1.30"), _guard("1.36")
+    mutations = [each for each in all_of_it if each not in rules]
+    assert [each for each in all_of_it if each in rules] == rules
+    folder = CHART / "files"
+    return {
+        **{folder / "crds" / f"{name}.yaml": text for name, text in named.items()},
+        folder / "guard" / "rules.json": json.dumps(rules, indent=1) + "\n",
+        folder / "guard" / "mutations.json": json.dumps(mutations, indent=1) + "\n",
+    }
+
+
+def _guard(kubernetes: str) -> list[Json]:
+    """Return the guard with the chart's words in the place of names."""
+    whom = Settings("RELEASE-NAMESPACE", ("PLATFORM-GROUPS",), ("GITOPS-ACCOUNTS",))
+    return guard(whom, version_of(kubernetes))
 
 
 def _printed(*words: str) -> str:
@@ -66,8 +84,14 @@ def _printed(*words: str) -> str:
 
 
 def manifests() -> dict[Path, str]:
-    """Return what deploy/ holds of the chart."""
-    return {DEPLOY / "canary.yaml": HEAD + template("--set", "crds.install=false")}
+    """Return what deploy/ holds of the chart; what Kubernetes knows from 1.36 on stands apart."""
+    texts = template("--set", "crds.install=false").removeprefix("---\n").split("\n---\n")
+    newer = [text for text in texts if "\nkind: MutatingAdmission" in text]
+    rest = [text for text in texts if text not in newer]
+    return {
+        DEPLOY / "canary.yaml": HEAD + "\n---\n".join(rest),
+        DEPLOY / "guard-1.36.yaml": HEAD + "\n---\n".join(newer),
+    }
 
 
 def write(files: Mapping[Path, str]) -> None:

@@ -22,6 +22,7 @@ RARER: dict[str, str] = {
     f"{GROUP}/canaryrequests/status": "patch",  # a person asks for something
     "apps/controllerrevisions": "get list delete",  # a commit is taken back; a Deployment is given back
     "autoscaling/horizontalpodautoscalers": "get patch",  # an autoscaler scales the target
+    "gateway.networking.k8s.io/grpcroutes": "get list patch",  # a shop that speaks gRPC
     "authorization.k8s.io/subjectaccessreviews": "create",  # a safety policy asks who may approve
     f"{GROUP}/safetypolicies/status": "patch",  # there is a safety policy
     "namespaces": "list",  # this and the next four: `--guard required`
@@ -60,10 +61,15 @@ def used(audit_log: Path, user: str, namespaces: set[str]) -> tuple[set[Right], 
     denied: set[Right] = set()
     for line in audit_log.read_text().splitlines():
         event = json.loads(line)
-        asked = event.get("objectRef") or {}
+        asked = event.get("objectRef")
+        if not asked:
+            continue  # the server's version, which is everybody's
         if event["user"]["username"] != user or asked.get("namespace", "") not in {"", *namespaces}:
             continue  # another test, in the same name or in another one's
         parts = (asked.get("apiGroup", ""), asked.get("resource", ""), asked.get("subresource", ""))
         right = (event["verb"], "/".join(part for part in parts if part))
-        (denied if event["responseStatus"].get("code") == 403 else allowed).add(right)
+        forbidden = (
+            event["annotations"]["authorization.k8s.io/decision"] == "forbid"
+        )  # no right; a policy is another 403
+        (denied if forbidden else allowed).add(right)
     return allowed, denied

@@ -1,7 +1,8 @@
 """The chart on a real API server: installed by the real helm, its pods admitted, its programs run by its words alone.
 
 Nobody pulls images here, so two controllers and the sentinel run as processes of this machine: with the flags of the
-stored Deployments, and with tokens of the chart's own accounts. One namespace is seen to, and no right reaches beyond.
+stored Deployments, and with the tokens of their pods. One namespace is seen to, no right reaches beyond, and the guard
+is in force.
 """
 
 import json
@@ -20,6 +21,7 @@ from cluster_bed import ACCOUNTS, INSTALLED, Bed
 from controller_rights import Right, granted, rules_of, used
 from shop_on_bed import Shop, shop_open
 
+from canary.api.marks import TRUE, Mark
 from canary.kube.resources import CANARYPOLICIES, CRDS, DEPLOYMENTS, PODS
 from canary.lab import manifests
 from canary.lab.shop.child import Message
@@ -49,6 +51,7 @@ class Notes:
     logs: dict[str, str]
     rights: dict[str, tuple[set[Right], set[Right]]]
     can: dict[tuple[str, str, str], bool]
+    refused: str
     crds: set[str]
     policy: Object
 
@@ -93,9 +96,12 @@ class Installation:
             process.wait(LIMIT_SECONDS)
 
     def _kubeconfig(self, program: str) -> Path:
-        """Write a kubeconfig with a token that the API server gives for the chart's account."""
+        """Write a kubeconfig with the token that the kubelet would give to the program's pod."""
         name = f"canary-{program}"
-        minted = self.bed.kubectl("admin", "create", "token", name, namespace=INSTALLED)
+        pods = [pod["metadata"]["name"] for pod in self.bed.admin.list(PODS, INSTALLED)]
+        pod = next(each for each in pods if each.startswith(name))
+        words = ("create", "token", name, "--bound-object-kind=Pod", f"--bound-object-name={pod}")
+        minted = self.bed.kubectl("node", *words, namespace=INSTALLED)
         assert minted.returncode == 0, minted.stderr
         config = json.loads(self.bed.kubeconfig("admin").read_text())
         config["users"][0]["user"] = {"token": minted.stdout.strip()}
@@ -143,8 +149,11 @@ def notes(bed: Bed) -> Iterator[Notes]:
     with shop_open(bed, SHOP, RATE) as shop, ExitStack() as ending:
         installed = Installation(bed, shop, ending)
         bed.until(lambda: len(bed.admin.list(PODS, INSTALLED)) == 3, "the chart's pods are admitted")
+        words = ("label", "namespace", SHOP, f"{Mark.GUARDED}={TRUE}")
+        assert bed.kubectl("admin", *words).returncode == 0
         logs = {f"controller {number}": installed.start("controller", number) for number in (1, 2)}
         logs["sentinel"] = installed.start("sentinel")
+        shop._log = logs["controller 1"]  # whose last words tell why something did not come
         shop.protect(**FIVE_PERCENT)
         shop.push()
         shop.reach_slice()
@@ -154,6 +163,8 @@ def notes(bed: Bed) -> Iterator[Notes]:
         installed.kill_controllers()
         shop.until(lambda: shop.weight_ppm() == 0, "the sentinel takes the slice away", LIMIT_SECONDS)
         can = people(bed)
+        words = ("delete", f"deployment/{manifests.NAME}", "--wait=false")
+        refused = bed.kubectl("alice", *words, namespace=SHOP).stderr
         pods = bed.admin.list(PODS, INSTALLED)
         rights = {name: used(bed.audit_log, user, {SHOP, INSTALLED}) for name, user in ACCOUNTS.items()}
         installed.helm("uninstall", "canary")
@@ -166,6 +177,7 @@ def notes(bed: Bed) -> Iterator[Notes]:
             logs={name: path.read_text() for name, path in logs.items()},
             rights=rights,
             can=can,
+            refused=refused,
             crds=crds(bed),
             policy=bed.admin.get(CANARYPOLICIES.at(SHOP, manifests.NAME)) or {},
         )
@@ -184,6 +196,10 @@ def test_with_every_controller_dead_the_slice_is_gone_within_thirty_seconds(note
     assert [ppm for _, ppm in notes.weights] == [0, 50_000, 0]
     assert notes.weights[-1][0] - notes.killed_at <= PROMISE_SECONDS
     assert "no controller beats" in notes.logs["sentinel"]
+
+
+def test_the_guard_let_the_controller_raise_and_nobody_take_the_shop_away(notes: Notes) -> None:
+    assert "canary guards this Deployment: it cannot be deleted" in notes.refused
 
 
 def test_no_customer_lost_an_order_by_it(notes: Notes) -> None:

@@ -4,6 +4,7 @@ Rendered by the real helm. That a real API server takes them, and that controlle
 is shown in tests/cluster.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -24,6 +25,8 @@ from canary import sentinel
 from canary.api.reasons import GROUP, MACHINE_VERBS, Verb
 from canary.cli import controller
 from canary.clock import WallClock
+from canary.guard.policies import guard, version_of
+from canary.guard.policy import Settings
 from canary.kube.lease import HEARTBEAT_LEASE
 from canary.kube.queue import WorkQueue
 from canary.operator.telemetry import Telemetry
@@ -68,16 +71,35 @@ def container(objects: list[Object], name: str) -> Object:
 # -- one source ------------------------------------------------------------------------------------------------------
 
 
-def test_the_charts_crds_are_those_of_the_code() -> None:
-    kept = {
-        path: path.read_text(encoding="utf-8") for path in (chart.CHART / "files" / "crds").glob("*.yaml")
-    }
-    assert kept == chart.generated(), "run `make docs`"
+def test_the_charts_crds_and_guard_are_those_of_the_code() -> None:
+    paths = [*(chart.CHART / "files" / "crds").glob("*.yaml"), *(chart.CHART / "files" / "guard").iterdir()]
+    assert {path: path.read_text(encoding="utf-8") for path in paths} == chart.generated(), "run `make docs`"
+
+
+@pytest.mark.parametrize("kubernetes", ["1.30", "1.35", "1.36", "1.37"])
+def test_the_guard_is_what_the_controller_looks_for(kubernetes: str) -> None:
+    groups, accounts = ("platform", "system:masters"), ("system:serviceaccount:flux-system:kustomize",)
+    told = json.dumps({"platformGroups": groups, "gitopsAccounts": accounts})
+    for words, known in (
+        ((), Settings("ops")),
+        (("--set-json", f"guard={told}"), Settings("ops", groups, accounts)),
+    ):
+        objects = chart.rendered(*words, "--kube-version", kubernetes, namespace="ops")
+        found = [each for each in objects if "AdmissionPolicy" in each["kind"]]
+        assert sorted(found, key=str) == sorted(guard(known, version_of(kubernetes)), key=str)
+        parser = ArgumentParser(exit_on_error=False)
+        controller.configure("run", parser)
+        given = controller.run_options(parser.parse_args(container(objects, "canary-controller")["args"]))
+        assert given.guard_required
+        assert (given.platform_groups, given.gitops_accounts) == (
+            known.platform_groups,
+            known.gitops_accounts,
+        )
 
 
 def test_the_plain_manifests_are_the_chart_rendered() -> None:
-    kept = {path: path.read_text(encoding="utf-8") for path in (chart.DEPLOY / "canary.yaml",)}
-    assert kept == chart.manifests(), "run `make docs`"
+    for path, text in chart.manifests().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make docs`"
 
 
 def test_kustomize_puts_namespace_crds_and_controller_together() -> None:
@@ -88,6 +110,8 @@ def test_kustomize_puts_namespace_crds_and_controller_together() -> None:
         check=True,
     )
     kinds = Counter(each["kind"] for each in yaml.load_all(built.stdout, Loader=yaml.CSafeLoader))
+    assert kinds["ValidatingAdmissionPolicy"] > 5
+    assert kinds["MutatingAdmissionPolicy"] > 1
     assert (kinds["Namespace"], kinds["CustomResourceDefinition"], kinds["Deployment"]) == (1, 4, 2)
 
 
@@ -237,6 +261,8 @@ def test_an_image_may_be_pinned_by_its_digest() -> None:
         ("image.repository=", "repository"),
         ("namespace=Shop", "namespace"),
         ("networkPolicy.egressTo[0]=example.org", "egressTo"),
+        ("guard.gitopsAccounts[0]=flux", "gitopsAccounts"),
+        ("guard.platformGroups[0]=it's", "platformGroups"),
     ],
 )
 def test_a_value_that_is_not_known_is_refused_with_its_place(values: str, where: str) -> None:
@@ -268,11 +294,11 @@ def test_the_controller_has_few_rights_and_no_secrets() -> None:
 
 
 def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> None:
-    route = "gateway.networking.k8s.io/httproutes"
+    routes = [f"gateway.networking.k8s.io/{kind}" for kind in ("httproutes", "grpcroutes")]
     assert granted(rules_of("sentinel")) == {
         ("get", "coordination.k8s.io/leases"),
         ("get", f"{GROUP}/canaryruns"),
-        *((verb, route) for verb in ("get", "list", "patch")),
+        *((verb, route) for route in routes for verb in ("get", "list", "patch")),
     }
     (lease,) = rules_of("sentinel", "own")
     assert lease["resourceNames"] == [HEARTBEAT_LEASE]
