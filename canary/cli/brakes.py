@@ -5,6 +5,7 @@ without a controller and without our CRDs: the coordinates stand in the run's st
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from canary.api.marks import Mark, side_name
@@ -12,7 +13,7 @@ from canary.cli.session import Session
 from canary.core.stored import Raw, StoredRun, entries, under
 from canary.core.wording import plain
 from canary.errors import CanaryError, RefusedError
-from canary.kube.resources import HTTPROUTES
+from canary.kube.client import UnknownKindError
 from canary.traffic.brake import (
     Cut,
     Object,
@@ -24,7 +25,7 @@ from canary.traffic.brake import (
     places_on,
     stable_of,
 )
-from canary.traffic.route_hands import ClientHands
+from canary.traffic.route_hands import ROUTE_RESOURCES, ClientHands
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,12 @@ def _unmarked(kind: str, route: Object, cut: Cut) -> tuple[Place, ...]:
 
 
 def _routes(session: Session, namespace: str) -> list[tuple[str, Raw]]:
-    """Return the routes with the word for their kind; none in a cluster without the Gateway API."""
-    try:
-        return [(HTTPROUTES.plural, route) for route in session.client.list(HTTPROUTES, namespace)]
-    except RefusedError:
-        if session.wire.last_status != 404:
-            raise
-        return []
+    """Return the routes with the word for their kind; none of a kind that the cluster does not serve."""
+    found: list[tuple[str, Raw]] = []
+    for resource in ROUTE_RESOURCES.values():
+        with suppress(UnknownKindError):
+            found += [(resource.plural, route) for route in session.client.list(resource, namespace)]
+    return found
 
 
 def _concerns(route: Raw, workload: str) -> bool:

@@ -25,7 +25,7 @@ from canary.core.record import change_digest, policy_digest, record_of
 from canary.core.templates import Earlier, Proposal
 
 MAX_STEPS = 21  # of a run
-ROUTE_KINDS = ("HTTPRoute",)  # the routers that there are
+ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")  # the routers that there are
 TAKEN_BACK = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.REJECTED})
 
 

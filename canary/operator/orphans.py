@@ -8,10 +8,12 @@ Event on the Deployment tells how. `controller.py` looks here by the clock, and 
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from canary.api.marks import TRUE, Mark, side_name, way_back_name
+from canary.api.policy import RouteRef
 from canary.api.reasons import Phase, Reason
 from canary.core.evidence import Missing
 from canary.errors import RefusedError
@@ -23,17 +25,19 @@ from canary.kube.resources import (
     CANARYRUNS,
     CRDS,
     DEPLOYMENTS,
-    HTTPROUTES,
     SERVICES,
     Resource,
 )
 from canary.operator.hands import Hands
 from canary.traffic.brake import stable_of
+from canary.traffic.route_hands import resource_of_kind
 from canary.traffic.router import DETACHED, Seen, Target
 
 logger = logging.getLogger(__name__)
 LOOK_SECONDS, BUSY_SECONDS = 15.0, 1.0
 DRAIN_SECONDS = 60.0  # how long a side stays after its last route; whose policy said how long, is gone, too
+RouteKind = Literal["HTTPRoute", "GRPCRoute"]
+ROUTE_KINDS: tuple[RouteKind, ...] = ("HTTPRoute", "GRPCRoute")
 TELL_SECONDS = 3600.0  # as long as an Event is kept
 Json = Mapping[str, Any]
 Place = tuple[str, str]  # a namespace, and the name of a Service or a Deployment in it
@@ -53,12 +57,16 @@ class Orphans:
     def look(self) -> float:
         """Take the next step for everything that is left alone; return the seconds until the next look."""
         routes, sides = self._attached(), self._labelled(Mark.SIDE)
-        homes = {home for home, _ in routes} | {side["metadata"]["namespace"] for side in sides}
+        homes = {home for home, _, _ in routes} | {side["metadata"]["namespace"] for side in sides}
         acting = {home: [*filter(_is_under_way, self._stored(CANARYRUNS, home))] for home in sorted(homes)}
         served = {(home, run["spec"]["service"]) for home, runs in acting.items() for run in runs}
         targets = {(home, run["spec"]["target"]["name"]) for home, runs in acting.items() for run in runs}
-        busy = [self._give_back(*place) for place in sorted(routes - served)]
-        named = {(home, name(service)) for home, service in routes for name in (side_name, way_back_name)}
+        busy = [
+            self._give_back(home, service, kind)
+            for home, service, kind in sorted(routes)
+            if (home, service) not in served
+        ]
+        named = {(home, name(service)) for home, service, _ in routes for name in (side_name, way_back_name)}
         for side in sides:
             if (side["metadata"]["namespace"], side["metadata"]["labels"].get(Mark.TARGET)) not in targets:
                 self._clear(side, named)
@@ -68,13 +76,17 @@ class Orphans:
 
     # -- what belongs to whom --------------------------------------------------------------------------------------
 
-    def _attached(self) -> set[Place]:
-        """Return the stable Service of every route that names a side."""
-        try:
-            found = self._hands.client.list(HTTPROUTES, self._namespace, selector=f"{Mark.ATTACHED}={TRUE}")
-        except RefusedError:
-            return set()  # no Gateway API here, or not ours to read
-        return {(each["metadata"]["namespace"], stable_of(each)) for each in found if stable_of(each)}
+    def _attached(self) -> set[tuple[str, str, RouteKind]]:
+        """Return the namespace and the stable Service of every route that names a side, and the kind of the route."""
+        found: set[tuple[str, str, RouteKind]] = set()
+        for kind in ROUTE_KINDS:
+            with suppress(RefusedError):  # no such kind here, or not ours to read
+                resource = resource_of_kind(kind)
+                routes = self._hands.client.list(
+                    resource, self._namespace, selector=f"{Mark.ATTACHED}={TRUE}"
+                )
+                found |= {(each["metadata"]["namespace"], stable_of(each), kind) for each in routes}
+        return {each for each in found if each[1]}
 
     def _stored(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
         """Return the objects of a kind of ours; none where its CRD was surely deleted, and they with it."""
@@ -91,9 +103,9 @@ class Orphans:
 
     # -- traffic ---------------------------------------------------------------------------------------------------
 
-    def _give_back(self, namespace: str, service: str) -> bool:
+    def _give_back(self, namespace: str, service: str, kind: RouteKind) -> bool:
         """Take one step towards a route that names the Service alone; tell whether the next one may follow soon."""
-        hands, target = self._hands, Target(namespace, service, side_name(service))
+        hands, target = self._hands, Target(namespace, service, side_name(service), RouteRef(kind=kind))
         seen = hands.router.read(target)
         if seen.route.weight_ppm == 0 and seen.route.way_back_ppm == 0:
             hands.router.write(target, DETACHED, seen)

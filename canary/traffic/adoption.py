@@ -26,8 +26,10 @@ FOREIGN_WRITERS = {
 
 def plan_routes(target: Target, routes: Sequence[Object], foreign: Sequence[Object]) -> Plan:
     """Return the plan. `routes` are all of the target's namespace, `foreign` those of every other one."""
-    naming = [route for route in routes if names(route, target)]
+    named = [route for route in routes if names(route, target)]
+    naming = [route for route in named if route.get("kind", target.route.kind) == target.route.kind]
     refusals = [*_of_target(target, naming), *_of_foreign_routes(target, foreign)]
+    refusals += [_of_other_kind(target, route) for route in named if route not in naming]
     for route in naming:
         refusals += _of_route(target, route)
     refusals += _of_mirrors(target, routes)
@@ -65,6 +67,13 @@ def _of_target(target: Target, naming: Sequence[Object]) -> list[str]:
             f"{rules} rules name Service {target.service}; the most that can be taken back at once is {MAX_RULES}"
         )
     return refusals
+
+
+def _of_other_kind(target: Target, route: Object) -> str:
+    return (
+        f"{route.get('kind')} {name_of(route)} also names Service {target.service}, and a policy splits routes of one "
+        f"kind, here {target.route.kind}; give {target.service} routes of one kind"
+    )
 
 
 def _of_foreign_routes(target: Target, foreign: Iterable[Object]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Gateway API router: one adapter for HTTPRoute, and so for every gateway that implements it.
+"""The Gateway API router: one adapter for HTTPRoute and GRPCRoute, and so for every gateway that implements them.
 
 The operator hands in a `Target` and what it saw; routes are read, and changed by the patches of `rules.py`. A raise
 goes from route to route and stops at the first conflict, so exposure is the highest of them and the next look goes on.
@@ -10,12 +10,12 @@ from typing import Any
 
 from canary.api.run import Coordinate
 from canary.errors import ConflictError, RefusedError
-from canary.kube.client import Client, Intent
-from canary.kube.resources import HTTPROUTES
+from canary.kube.client import Client, Intent, UnknownKindError
+from canary.kube.resources import Ref, Resource
 from canary.traffic import brake, rules
 from canary.traffic.adoption import plan_routes
 from canary.traffic.brake import Object, Operation, Receipt, Written
-from canary.traffic.route_hands import ClientHands, route_ref
+from canary.traffic.route_hands import ROUTE_RESOURCES, ClientHands, resource_of_kind, route_ref
 from canary.traffic.router import Detached, Outcome, Plan, Seen, Target, Wanted, WayBack
 from canary.traffic.sight import acceptance_of, drift_of, name_of, names, see, shares_of
 
@@ -27,17 +27,23 @@ class HTTPRouteRouter:
         self._client = client
 
     def plan(self, target: Target) -> Plan:
-        everywhere = self._client.list(HTTPROUTES)
+        everywhere = [route for kind in ROUTE_RESOURCES.values() for route in self._of_kind(kind)]
         own = [route for route in everywhere if route["metadata"].get("namespace") == target.namespace]
         foreign = [route for route in everywhere if route["metadata"].get("namespace") != target.namespace]
         return plan_routes(target, own, foreign)
 
+    def _of_kind(self, resource: Resource) -> list[dict[str, Any]]:
+        try:
+            return self._client.list(resource)
+        except UnknownKindError:
+            return []
+
     def read(self, target: Target) -> Seen:
-        return self.see(target, self._client.list(HTTPROUTES, target.namespace))
+        return self.see(target, self._client.list(resource_of_kind(target.route.kind), target.namespace))
 
     def see(self, target: Target, routes: Sequence[dict[str, Any]]) -> Seen:
         """Return what given routes of the namespace say, for example a cache's."""
-        return see(target, HTTPROUTES.plural, routes)
+        return see(target, resource_of_kind(target.route.kind).plural, routes)
 
     def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:
         if isinstance(wanted, Detached):
@@ -45,7 +51,7 @@ class HTTPRouteRouter:
         if isinstance(wanted, WayBack):
             return self._go_back(target, wanted, seen)
         written = [
-            self._patch(route, rules.split_operations(route, target, wanted), Intent.RAISING)
+            self._patch(target, route, rules.split_operations(route, target, wanted), Intent.RAISING)
             for route in self._named(target, seen)
         ]
         return Receipt(wanted, tuple(written))
@@ -69,7 +75,9 @@ class HTTPRouteRouter:
 
     def _go_back(self, target: Target, wanted: WayBack, seen: Seen) -> Receipt:
         written = [
-            self._patch(route, rules.way_back_operations(route, target, wanted.epoch), Intent.LOWERING)
+            self._patch(
+                target, route, rules.way_back_operations(route, target, wanted.epoch), Intent.LOWERING
+            )
             for route in self._named(target, seen)
         ]
         return Receipt(0, tuple(written))
@@ -83,16 +91,22 @@ class HTTPRouteRouter:
         for route in seen.routes:
             operations = rules.detach_operations(route, target)
             if len(operations) > 1:  # more than the version: there is something of ours
-                written.append(self._patch(route, operations, Intent.LOWERING))
-                self._client.disown(HTTPROUTES.at(target.namespace, name_of(route)))
+                written.append(self._patch(target, route, operations, Intent.LOWERING))
+                self._client.disown(_ref(target, route))
         return Receipt(0, tuple(written))
 
-    def _patch(self, route: Object, operations: Sequence[Operation], intent: Intent) -> Written:
-        ref = HTTPROUTES.at(route["metadata"]["namespace"], name_of(route))
+    def _patch(
+        self, target: Target, route: Object, operations: Sequence[Operation], intent: Intent
+    ) -> Written:
+        ref = _ref(target, route)
         stored = self._client.json_patch(ref, operations, intent=intent)
         if stored is None:
             raise ConflictError(f"{ref} is gone")
-        return brake.written_of(HTTPROUTES.plural, stored)
+        return brake.written_of(ref.resource.plural, stored)
+
+
+def _ref(target: Target, route: Object) -> Ref:
+    return resource_of_kind(target.route.kind).at(target.namespace, name_of(route))
 
 
 def _differs(route: Object, target: Target, receipt: Receipt) -> bool:
@@ -117,7 +131,8 @@ class RouteBrake:
         ]
         done = brake.kill(self._hands, cut, places)
         handled = {each.name for each in done.written}
-        routes = self._client.list(HTTPROUTES, target.namespace)
+        resource = resource_of_kind(target.route.kind)
+        routes = self._client.list(resource, target.namespace)
         others = [route for route in routes if names(route, target) and name_of(route) not in handled]
-        swept = brake.sweep(self._hands, cut, HTTPROUTES.plural, others)
+        swept = brake.sweep(self._hands, cut, resource.plural, others)
         return Receipt(0, (*done.written, *swept.written), (*done.gone, *swept.gone))

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 from canary.errors import RefusedError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import HTTPROUTES, Ref
+from canary.kube.resources import GRPCROUTES, HTTPROUTES, Ref, Resource
 from canary.traffic.brake import Object, Operation
 
-ROUTE_RESOURCES = {HTTPROUTES.plural: HTTPROUTES}  # by the word that coordinates keep
+ROUTE_RESOURCES = {
+    each.plural: each for each in (HTTPROUTES, GRPCROUTES)
+}  # by the word that coordinates keep
 
 
 class ClientHands:
@@ -28,6 +30,14 @@ class ClientHands:
     ) -> Object | None:
         ref = route_ref(resource, namespace, name)
         return self._client.json_patch(ref, operations, intent=Intent.LOWERING)
+
+
+def resource_of_kind(kind: str) -> Resource:
+    """Return the resource of a policy's `spec.route.kind`. Raise RefusedError for a kind that is no route."""
+    for each in ROUTE_RESOURCES.values():
+        if each.kind == kind:
+            return each
+    raise RefusedError(f"{kind[:40]!r} is no kind of route that is known here", code="CAN-3003")
 
 
 def route_ref(resource: str, namespace: str, name: str) -> Ref:

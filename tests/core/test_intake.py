@@ -129,7 +129,7 @@ def test_a_person_may_retry_a_machine_may_not_and_nobody_for_ever() -> None:
     assert not enough.answers[0].done
 
 
-@pytest.mark.parametrize("kind", ["GRPCRoute", "EndpointSlice"])
+@pytest.mark.parametrize("kind", ["EndpointSlice"])
 def test_a_route_that_cannot_be_split_is_refused_and_not_taken_for_another(kind: str) -> None:
     intake = consider(policy(CanaryPolicyStatus(), route={"kind": kind}), seen(NEW))
     assert (intake.adopt, intake.start, intake.reason) == (False, None, Reason.ADOPTION_REFUSED)

@@ -41,6 +41,8 @@ def short_policy(**fields: Any) -> dict[str, Any]:
 class Street(Scenario):
     """A scenario, with what it was like in the beginning and a witness of every write."""
 
+    route_kind = "HTTPRoute"
+
     def __init__(
         self,
         *,
@@ -62,7 +64,7 @@ class Street(Scenario):
         )
         self.breaches: list[str] = []
         super().__init__(setting if wire is None else replace(setting, wire=wire))
-        self.route_before = self.stored("HTTPRoute")
+        self.route_before = self.stored(self.route_kind)
         self.deployment_before = self.stored("Deployment")
         self.names_before = self.names()
         self.cluster.store.subscribe(self._witness)
@@ -78,7 +80,7 @@ class Street(Scenario):
         store = self.cluster.store
         return {
             (kind, obj["metadata"]["name"])
-            for kind in ("Deployment", "Service", "PodDisruptionBudget", "HTTPRoute")
+            for kind in ("Deployment", "Service", "PodDisruptionBudget", self.route_kind)
             for obj in store.select(store.kinds.named(kind), manifests.NAMESPACE)
         }
 
@@ -104,7 +106,7 @@ class Street(Scenario):
         return store.select(kind, manifests.NAMESPACE) if kind is not None else []
 
     def route_ppm(self) -> int:
-        return side_ppm(self.stored("HTTPRoute"))
+        return side_ppm(self.stored(self.route_kind))
 
     # -- going on --------------------------------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class Street(Scenario):
 
     def _witness(self, event: Event) -> None:
         """Note where the route gives the side more than the stored intent of its run."""
-        if event.kind.name == "HTTPRoute" and event.old is not None:
+        if event.kind.name == self.route_kind and event.old is not None:
             ppm = side_ppm(event.obj)
             allowed = max(
                 ((run.get("status") or {}).get("allowedWeightPpm", 0) for run in self.runs), default=0
@@ -169,7 +171,7 @@ class Street(Scenario):
         """Note where an un-tested template is let go while users are on the Deployment's own pods."""
         if event.old is None or not event.old["spec"].get("paused") or event.obj["spec"].get("paused"):
             return
-        weights = side_weights(self.stored("HTTPRoute"))
+        weights = side_weights(self.stored(self.route_kind))
         if (
             event.obj["metadata"]["uid"] == event.old["metadata"]["uid"]
             and weights.get(manifests.NAME, 1) > 0
@@ -196,14 +198,14 @@ def bare(obj: Mapping[str, Any]) -> dict[str, Any]:
 def everything_is_back(street: Street, serving: str) -> None:
     """Check what must hold after every road: the route as it was, nothing of ours left, one version serves all."""
     assert not street.breaches, street.told()
-    assert bare(street.stored("HTTPRoute")) == bare(street.route_before), street.told()
+    assert bare(street.stored(street.route_kind)) == bare(street.route_before), street.told()
     assert street.names() == street.names_before, street.told()
     store = street.cluster.store
     pods = store.select(store.kinds.named("Pod"), manifests.NAMESPACE)
     images = {pod["spec"]["containers"][0]["image"] for pod in pods}
     assert images == {f"registry.example/shop:{serving}"}, street.told()
     assert len(pods) == street.setting.replicas
-    assert side_weights(street.stored("HTTPRoute")).get(manifests.NAME, PPM) > 0
+    assert side_weights(street.stored(street.route_kind)).get(manifests.NAME, PPM) > 0
 
 
 def only_the_lock_and_the_change_moved(street: Street, version: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from canary.api.run import Coordinate
 from canary.kube.client import Client, Intent
-from canary.kube.resources import NAMESPACES
+from canary.kube.resources import GRPCROUTES, HTTPROUTES, NAMESPACES
 from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.apiserver.store import Store
@@ -24,12 +24,12 @@ from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 from canary.traffic.router import DETACHED, Seen, Target, Wanted
 
 
-@pytest.fixture
-def bed() -> Bed:
+@pytest.fixture(params=[HTTPROUTES, GRPCROUTES], ids=lambda resource: resource.kind)
+def bed(request: pytest.FixtureRequest) -> Bed:
     clock = SimClock()
     client = Client(InProcessTransport(ApiServer(Store(clock)), User("tester")), clock=clock)
     client.create(NAMESPACES, {"metadata": {"name": "shop"}}, intent=Intent.NEUTRAL)
-    return Bed(client, HTTPRouteRouter(client), RouteBrake(client))
+    return Bed(client, HTTPRouteRouter(client), RouteBrake(client), resource=request.param)
 
 
 @pytest.mark.parametrize("check", ROUTER_CHECKS, ids=lambda check: check.__name__)
@@ -68,6 +68,14 @@ def test_a_route_of_another_namespace_is_seen_by_the_plan(bed: Bed):
     replace(bed, namespace="infra").make_route("edge", [{"backendRefs": [into]}])
     (refusal,) = bed.router.plan(bed.target).refusals
     assert "edge in namespace infra" in refusal
+
+
+def test_a_service_that_routes_of_both_kinds_name_is_refused(bed: Bed):
+    bed.make_route()
+    (other,) = {HTTPROUTES, GRPCROUTES} - {bed.resource}
+    replace(bed, resource=other).make_route("beside")
+    (refusal,) = bed.router.plan(bed.target).refusals
+    assert f"{other.kind} beside also names Service checkout" in refusal
 
 
 def test_a_side_that_a_person_took_out_entry_by_entry_leaves_no_weight_of_ours(bed: Bed):

@@ -187,7 +187,7 @@ def keep_sides(request: AdmissionRequest) -> str:
 def keep_routes(request: AdmissionRequest) -> str:
     """A route may be written by others if its spec stays, or if the result sends nothing to a side."""
     old, new = request.old, request.new
-    if request.kind.name != "HTTPRoute" or new is None or request.subresource:
+    if request.kind.name not in ("HTTPRoute", "GRPCRoute") or new is None or request.subresource:
         return ""
     if old is not None and old["spec"] == new["spec"]:
         return ""

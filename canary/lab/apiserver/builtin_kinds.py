@@ -15,6 +15,7 @@ from canary.kube.resources import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    GRPCROUTES,
     HPAS,
     HTTPROUTES,
     LEASES,
@@ -130,19 +131,23 @@ _BACKEND = _open(
 )
 _MIRROR = _open(backendRef=_open("name", group=_default(""), kind=_default("Service"), name=_NAME))
 _MATCH = _open(path=_open(type=_default("PathPrefix"), value=_default("/")) | {"default": {}})
+_PARENTS = _list(
+    _open("name", group=_default("gateway.networking.k8s.io"), kind=_default("Gateway"), name=_NAME), most=32
+)
+_BACKENDS = _list(_BACKEND, most=MAX_BACKENDS)
+_GRPC_ROUTE = _open(
+    "spec", spec=_open(parentRefs=_PARENTS, rules=_list(_open(backendRefs=_BACKENDS), most=16))
+)
 _HTTP_ROUTE = _open(
     "spec",
     spec=_open(
-        parentRefs=_list(
-            _open("name", group=_default("gateway.networking.k8s.io"), kind=_default("Gateway"), name=_NAME),
-            most=32,
-        ),
+        parentRefs=_PARENTS,
         rules=_list(
             _open(
                 matches=_list(_MATCH, most=64)
                 | {"default": [{"path": {"type": "PathPrefix", "value": "/"}}]},
                 filters=_list(_open("type", requestMirror=_MIRROR), most=16),
-                backendRefs=_list(_BACKEND, most=MAX_BACKENDS),
+                backendRefs=_BACKENDS,
             ),
             most=16,
         )
@@ -276,6 +281,7 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
     LEASES: {},
     HPAS: {**_STATUS, "short_names": ("hpa",), "schema": _AUTOSCALER, "defaults": _autoscaler_defaults},
     HTTPROUTES: {**_COUNTED, "schema": _HTTP_ROUTE},
+    GRPCROUTES: {**_COUNTED, "schema": _GRPC_ROUTE},
     CRDS: {**_COUNTED, "short_names": ("crd", "crds"), "schema": _DEFINITION, "rules": _definition_rules},
 }
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from canary.api.marks import side_name
+from canary.api.policy import RouteRef
 from canary.api.reasons import PPM
 from canary.core.evidence import Acceptance, Drift
 from canary.errors import ConflictError, RefusedError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import HTTPROUTES
+from canary.kube.resources import HTTPROUTES, Resource
 from canary.lab.contracts.contract import checks_of, expect
 from canary.traffic.brake import Receipt, backends, places_on
 from canary.traffic.router import DETACHED, Brake, Outcome, Router, Seen, Target, Wanted, WayBack
@@ -33,10 +34,12 @@ class Bed:
     brake: Brake
     namespace: str = "shop"
     service: str = "checkout"
+    resource: Resource = HTTPROUTES
 
     @property
     def target(self) -> Target:
-        return Target(self.namespace, self.service, side_name(self.service))
+        route = RouteRef.model_validate({"kind": self.resource.kind})
+        return Target(self.namespace, self.service, side_name(self.service), route)
 
     def make_route(self, name: str = "web", rules: list[Json] | None = None) -> Json:
         """Create a route; without rules one that sends /pay and the rest to the Service, as two rules."""
@@ -45,25 +48,29 @@ class Bed:
             "parentRefs": [{"name": "gateway"}],
             "rules": rules
             or [
-                {"matches": [{"path": {"value": "/pay"}}], "backendRefs": [to_service | {"weight": 3}]},
+                {"matches": [self._pays()], "backendRefs": [to_service | {"weight": 3}]},
                 {"backendRefs": [to_service]},
             ],
         }
-        route = HTTPROUTES.at(self.namespace, name).manifest(spec=spec)
-        return self.client.create(HTTPROUTES, route, intent=Intent.NEUTRAL)
+        route = self.resource.at(self.namespace, name).manifest(spec=spec)
+        return self.client.create(self.resource, route, intent=Intent.NEUTRAL)
+
+    def _pays(self) -> Json:
+        http = self.resource == HTTPROUTES
+        return {"path": {"value": "/pay"}} if http else {"method": {"service": "shop.Pay", "method": "Order"}}
 
     def stored(self, name: str = "web") -> Json:
-        route = self.client.get(HTTPROUTES.at(self.namespace, name))
+        route = self.client.get(self.resource.at(self.namespace, name))
         expect(route is not None, f"route {name} is gone")
         return route or {}
 
     def edit(self, operations: list[Json], name: str = "web") -> None:
         """Change a route as somebody else would."""
-        self.client.json_patch(HTTPROUTES.at(self.namespace, name), operations, intent=Intent.NEUTRAL)
+        self.client.json_patch(self.resource.at(self.namespace, name), operations, intent=Intent.NEUTRAL)
 
     def delete(self, name: str = "web") -> None:
         uid = self.stored(name)["metadata"]["uid"]
-        self.client.delete(HTTPROUTES.at(self.namespace, name), uid=uid, intent=Intent.NEUTRAL)
+        self.client.delete(self.resource.at(self.namespace, name), uid=uid, intent=Intent.NEUTRAL)
 
     def answer(self, name: str = "web", *, accepted: bool = True) -> None:
         """Speak as the gateway's controller of what is stored now."""
@@ -82,7 +89,7 @@ class Bed:
             "metadata": {"resourceVersion": route["metadata"]["resourceVersion"]},
             "status": {"parents": [parent]},
         }
-        ref = HTTPROUTES.at(self.namespace, name)
+        ref = self.resource.at(self.namespace, name)
         self.client.merge_patch(ref, status, subresource="status", intent=Intent.NEUTRAL)
 
     def attach(self) -> Seen:

@@ -1,4 +1,4 @@
-"""The lab's Gateway controller: what HTTPRoutes, Services and EndpointSlices say, for whoever splits the traffic.
+"""The lab's Gateway controller: what routes, Services and EndpointSlices say, for whoever splits the traffic.
 
 In go the store's writes; out come, a moment later as with a real data plane, a `Snapshot` for the gateway's process
 or for the shop on simulated time, and the status that a Gateway controller owes each route. Like the lab's other
@@ -18,7 +18,8 @@ from canary.lab.clock import Timers
 from canary.lab.controllers.routing import Table, build, wanted_status
 
 PROPAGATION_SECONDS = 0.03
-_KINDS = ("HTTPRoute", "Service", "EndpointSlice")
+_ROUTES = ("HTTPRoute", "GRPCRoute")
+_KINDS = (*_ROUTES, "Service", "EndpointSlice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ class RouteController:
         self._changed = changed
         self._propagation_seconds = propagation_seconds
         self._due = False
-        self._routes, self._services, self._slices = (store.kinds.named(kind) for kind in _KINDS)
+        *self._routes, self._services, self._slices = (store.kinds.named(kind) for kind in _KINDS)
         store.subscribe(self._note)
-        if store.select(self._routes):
+        if any(map(store.select, self._routes)):
             self._soon()
 
     def _note(self, event: Event) -> None:
@@ -69,7 +70,8 @@ class RouteController:
     def _refresh(self) -> None:
         self._due = False
         select = self._store.select
-        seen = Snapshot(select(self._routes), select(self._services), select(self._slices))
+        routes = [route for kind in self._routes for route in select(kind)]
+        seen = Snapshot(routes, select(self._services), select(self._slices))
         self._changed(seen)
         now = timestamp(self._store.clock.now())
         for route in seen.routes:

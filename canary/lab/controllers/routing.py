@@ -1,4 +1,4 @@
-"""From HTTPRoutes, Services and EndpointSlices to a table that says where a request goes: pure, and rebuilt on change.
+"""From routes, Services and EndpointSlices to a table that says where a request goes: pure, and rebuilt on change.
 
 In go objects as the API server stores them; out come a `Table` (used by `gateway.py` for every request) and, for each
 route, the status that a Gateway controller owes it. As with real gateways nothing falls back: the share of a backend
@@ -109,8 +109,16 @@ def _rules(
         weights.append(int(ref.get("weight", 1)))
     ends = tuple(accumulate(weights))
     for match in rule.get("matches") or ({},):
-        path = match.get("path") or {}
+        path = match.get("path") or _path_of_method(match.get("method"))
         yield Rule(path.get("value", "/"), path.get("type") == "Exact", tuple(backends), ends)
+
+
+def _path_of_method(method: Object | str | None) -> Object:
+    """Return the path of a GRPCRoute's match; HTTP's method is a word, and says nothing of the path."""
+    if not isinstance(method, Mapping) or "service" not in method:
+        return {}
+    exact = {"type": "Exact"} if "method" in method else {}
+    return {**exact, "value": "/".join(("", method["service"], *([method["method"]] if exact else [])))}
 
 
 def _backend_name(route: Object, ref: Object) -> str:
