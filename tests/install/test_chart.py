@@ -293,6 +293,13 @@ def test_the_controller_has_few_rights_and_no_secrets() -> None:
     }
 
 
+@pytest.mark.parametrize("account", ["controller", "sentinel"])
+def test_each_right_is_given_once(account: str) -> None:
+    for reach in ("shops", "cluster", "own"):
+        rules = rules_of(account, reach)
+        assert sum(len(granted([rule])) for rule in rules) == len(granted(rules))
+
+
 def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> None:
     routes = [f"gateway.networking.k8s.io/{kind}" for kind in ("httproutes", "grpcroutes")]
     assert granted(rules_of("sentinel")) == {
@@ -312,7 +319,8 @@ def test_a_controller_for_one_namespace_writes_there_alone() -> None:
     named = {each["roleRef"]["name"] for each in wide}
     roles = [each for each in of_kind(objects, "ClusterRole") if each["metadata"]["name"] in named]
     assert {right for role in roles for right in granted(role["rules"]) if right[0] not in READING} <= {
-        ("create", resource) for resource in ASKING
+        *(("create", resource) for resource in ASKING),
+        ("patch", f"{GROUP}/safetypolicies/status"),  # our own kind, and the only one without a namespace
     }
     homes = {
         (each["subjects"][0]["name"], each["metadata"]["namespace"])
