@@ -6,20 +6,21 @@ signers, and no commit the signature of an agent. The envelope goes into the rec
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from canary.api.attestation import MAX_COMMITS, ChangeOrigin, ImageDigest, SignedCommit, Statement, Subject
 from canary.cli.arguments import seconds
+from canary.cli.changes import flagged
 from canary.cli.exits import Exit
 from canary.cli.flag import add_range
+from canary.cli.forge import job_of
+from canary.cli.git import Range, Repository, Signed
+from canary.cli.manifests import read_text, trusted_keys
 from canary.cli.terminal import Terminal
+from canary.core.proof import AT_DIGEST, unsigned
 from canary.errors import RefusedError
-
-if TYPE_CHECKING:  # the models are imported when there is something to sign
-    from canary.api.attestation import SignedCommit, Statement, Subject
-    from canary.cli.git import Range, Signed
 
 EPILOG = """\
 canary attest --range v1.4.0..HEAD --image shop@sha256:... --key ci.pem --key-id ci-main --allowed-signers people
@@ -29,7 +30,6 @@ canary attest --public-key --key ci.pem        the line for trustedKeys of a Saf
 Keys are Ed25519 or ECDSA P-256 in PEM form (openssl genpkey -algorithm ed25519). The file of allowed signers is git's
 own: ssh-keygen(1), ALLOWED SIGNERS."""
 NOT_SIGNED = "CAN-2304"
-AT_DIGEST = "@sha256:"
 MONTH = timedelta(days=30).total_seconds()
 
 
@@ -76,7 +76,11 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
-    from canary.audit.attest import private_key, sign, written
+    from canary.audit.attest import (  # and `cryptography`, when the verb is asked for
+        private_key,
+        sign,
+        written,
+    )
 
     if given.verify:
         return _verify(given, terminal)
@@ -101,8 +105,6 @@ def _require(given: Namespace, names: Iterable[str]) -> None:
 def _verify(given: Namespace, terminal: Terminal) -> Exit:
     """Say what a statement states; exit 1 where no trusted key signed it, or it is over."""
     from canary.audit.attest import verify
-    from canary.cli.manifests import read_text, trusted_keys
-    from canary.core.proof import unsigned
 
     _require(given, ["trusted"])
     try:
@@ -133,18 +135,12 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     return Exit.FAILED if gaps else Exit.DONE
 
 
-def _statement(given: Namespace) -> "Statement":
+def _statement(given: Namespace) -> Statement:
     """Return what can be stated of a range; refuse where it is not the work of people alone."""
-    from canary.api.attestation import MAX_COMMITS, ChangeOrigin, Statement
-    from canary.cli.forge import job_of
-    from canary.cli.git import Repository
-
     repository, job = Repository(Path(given.directory)), job_of(os.environ)
     wanted = repository.read(given.range)
     if not 0 < len(wanted.commits) <= MAX_COMMITS:
         raise _refused(f"{len(wanted.commits)} commits; a statement speaks of 1 to {MAX_COMMITS}")
-    from canary.cli.changes import flagged
-
     found = flagged(wanted, job, {}, ())
     if found.evidence:
         raise _refused(f"{found.evidence[0].source}, {found.evidence[0].detail}")
@@ -160,9 +156,7 @@ def _statement(given: Namespace) -> "Statement":
     return Statement(subject=[_subject(image) for image in given.image], predicate=origin)
 
 
-def _commits(wanted: "Range", signatures: "dict[str, Signed]") -> "list[SignedCommit]":
-    from canary.api.attestation import SignedCommit
-
+def _commits(wanted: Range, signatures: Mapping[str, Signed]) -> list[SignedCommit]:
     for commit in wanted.commits:
         if not signatures[commit.sha].key:
             raise _refused(f"no person among the allowed signers signed {commit.sha[:12]} by {commit.author}")
@@ -177,9 +171,7 @@ def _commits(wanted: "Range", signatures: "dict[str, Signed]") -> "list[SignedCo
     ]
 
 
-def _subject(image: str) -> "Subject":
-    from canary.api.attestation import ImageDigest, Subject
-
+def _subject(image: str) -> Subject:
     name, _, digest = image.partition(AT_DIGEST)
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise RefusedError(

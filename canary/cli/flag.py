@@ -6,18 +6,21 @@ the findings on stderr, and with --exit-code a code for each origin. What cannot
 
 import os
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from canary.api.change import ChangeAnnotation, OriginEvidence
+from canary.api.reasons import Origin
 from canary.cli.arguments import add_output
+from canary.cli.changes import annotated, flagged
 from canary.cli.exits import Exit
+from canary.cli.forge import Job, job_of
+from canary.cli.git import Range, Repository
+from canary.cli.manifests import objects_of_kind, read_manifests, read_text, template_of, trusted_keys
 from canary.cli.terminal import Terminal
-
-if TYPE_CHECKING:  # the models are imported when there is something to flag
-    from canary.api.change import ChangeAnnotation, OriginEvidence
-    from canary.cli.forge import Job
-    from canary.cli.git import Range
+from canary.core.proof import Release, images_of
 
 EPILOG = """\
 In CI, on a whole clone:   canary flag --range "$LAST_RELEASE..HEAD" -f deploy.yaml | kubectl apply -f -
@@ -27,7 +30,7 @@ Branch, labels, opener and texts of the pull request come from GitHub Actions or
 `Why:`, `Rollback-plan:` and `Security-impact:` at the beginning of a line of the pull request or of a commit are read.
 No signature of an agent proves nothing: the origin is then unknown, which counts as AI. `human` needs a statement of
 `canary attest`."""
-_OF_ORIGIN = {"human": Exit.DONE, "ai": Exit.IS_AI, "unknown": Exit.IS_UNKNOWN}
+_OF_ORIGIN = {Origin.HUMAN: Exit.DONE, Origin.AI: Exit.IS_AI, Origin.UNKNOWN: Exit.IS_UNKNOWN}
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -81,10 +84,6 @@ def add_range(parser: ArgumentParser, *, required: bool) -> None:
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
-    from canary.cli.changes import annotated, flagged
-    from canary.cli.git import Repository
-    from canary.cli.manifests import read_manifests
-
     manifests = read_manifests(given.filename) if given.filename else []
     wanted, texts = Repository(Path(given.directory)).read(given.range), _texts(given)
     found = flagged(wanted, _job(given), texts, _proof(given, wanted, manifests))
@@ -101,14 +100,11 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     terminal.note(f"origin {found.origin.value}; {commits}")
     for item in found.evidence:
         terminal.note(f"{item.level} {item.says.value}: {item.source}, {item.detail}")
-    return _OF_ORIGIN[found.origin.value] if given.exit_code else Exit.DONE
+    return _OF_ORIGIN[found.origin] if given.exit_code else Exit.DONE
 
 
-def _texts(given: Namespace) -> "dict[ChangeAnnotation, str]":
+def _texts(given: Namespace) -> dict[ChangeAnnotation, str]:
     """Return what the command line says of the change, the signed statement included."""
-    from canary.api.change import ChangeAnnotation
-    from canary.cli.manifests import read_text
-
     return {
         ChangeAnnotation.CHANGE_ID: given.change_id,
         ChangeAnnotation.WHAT: given.what,
@@ -119,12 +115,8 @@ def _texts(given: Namespace) -> "dict[ChangeAnnotation, str]":
     }
 
 
-def _job(given: Namespace) -> "Job":
+def _job(given: Namespace) -> Job:
     """Return what CI says of the change, with what the command line says more."""
-    from dataclasses import replace
-
-    from canary.cli.forge import job_of
-
     job = job_of(os.environ)
     forge = replace(
         job.forge,
@@ -135,13 +127,11 @@ def _job(given: Namespace) -> "Job":
     return replace(job, forge=forge, repo=given.repo or job.repo)
 
 
-def _proof(given: Namespace, wanted: "Range", manifests: list[Any]) -> "list[OriginEvidence]":
+def _proof(given: Namespace, wanted: Range, manifests: list[Any]) -> list[OriginEvidence]:
     """Return what the statement proves of the range, and of the images of the manifests where they are given."""
     if not given.attestation:
         return []
-    from canary.audit.attest import judge
-    from canary.cli.manifests import objects_of_kind, read_text, template_of, trusted_keys
-    from canary.core.proof import Release, images_of
+    from canary.audit.attest import judge  # and `cryptography`: where there is something to verify
 
     templates = [template_of(each) for each in objects_of_kind(manifests, "Deployment")]
     release = Release(

@@ -9,19 +9,28 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from canary.api.policy import CanaryPolicySpec
+from canary.api.read import InvalidObject, parse_policy, parse_safety, problems
+from canary.api.reasons import Origin
+from canary.api.safety import RecordRules, SafetyPolicySpec, UnknownOrigin
 from canary.cli.arguments import add_output
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
+from canary.cli.manifests import read_manifests, template_of
 from canary.cli.terminal import Terminal
+from canary.core.effective import Effective, effective, fitted
+from canary.core.intake import MAX_STEPS, ROUTE_KINDS
+from canary.core.patterns import findings
+from canary.core.record import record_of
+from canary.core.templates import Proposal
 from canary.core.wording import plain
 from canary.errors import RefusedError
-
-if TYPE_CHECKING:  # the models are imported when there is something to check
-    from canary.api.policy import CanaryPolicySpec
-    from canary.api.safety import SafetyPolicySpec
-    from canary.core.effective import Effective
+from canary.kube import adoption
+from canary.kube.selectors import matches, of_map
+from canary.kube.side import labels_of_template
+from canary.kube.workload import annotations_of, observed
 
 REFUSED, WAITS, NOTED = "refused", "waits", "noted"
 ODD = (TypeError, KeyError, AttributeError, ValueError)  # of a manifest that no API server has checked
@@ -43,12 +52,12 @@ class Desk:
 
     manifests: Sequence[Json]
     serving: Sequence[Json]
-    policies: Mapping[tuple[str, str], "CanaryPolicySpec"]
+    policies: Mapping[tuple[str, str], CanaryPolicySpec]
     """By namespace and name."""
-    safety: Mapping[str, "SafetyPolicySpec"]
+    safety: Mapping[str, SafetyPolicySpec]
     now: datetime
 
-    def policy_of(self, deployment: Json) -> "CanaryPolicySpec | None":
+    def policy_of(self, deployment: Json) -> CanaryPolicySpec | None:
         """Return the policy that targets a Deployment."""
         wanted, namespace = deployment["metadata"]["name"], _namespace(deployment)
         found = (
@@ -58,9 +67,7 @@ class Desk:
         )
         return next(found, None)
 
-    def ruling(self, tier: int) -> "Effective | None":
-        from canary.core.effective import effective
-
+    def ruling(self, tier: int) -> Effective | None:
         return effective(self.safety, tier, self.now)
 
     def of_kind(self, kind: str, namespace: str) -> list[Any]:
@@ -76,8 +83,6 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
-    from canary.cli.manifests import read_manifests
-
     manifests = [each for path in given.files for each in read_manifests(path)]
     serving = [each for path in given.against for each in read_manifests(path)]
     found = lint(manifests, serving, datetime.now(UTC))
@@ -106,10 +111,8 @@ def lint(manifests: Sequence[Any], serving: Sequence[Any], now: datetime) -> lis
 
 def _read(
     manifests: Sequence[Json],
-) -> "tuple[dict[tuple[str, str], CanaryPolicySpec], dict[str, SafetyPolicySpec]]":
+) -> tuple[dict[tuple[str, str], CanaryPolicySpec], dict[str, SafetyPolicySpec]]:
     """Return the policies and the safety policies that are valid; `_schema` says what is wrong with the others."""
-    from canary.api.read import InvalidObject, parse_policy, parse_safety
-
     policies: dict[tuple[str, str], CanaryPolicySpec] = {}
     safety: dict[str, SafetyPolicySpec] = {}
     for each in manifests:
@@ -135,17 +138,11 @@ def _checked(rule: "Rule", manifest: Json, desk: Desk) -> list[Complaint]:
 
 def _schema(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     """Our own kinds: every wrong or unknown field, with the name that was probably meant."""
-    from canary.api.read import problems
-
     yield from (_refused(_title(manifest), str(problem)) for problem in problems(manifest))
 
 
 def _plan(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     """A policy's steps, within what the safety policies let a change have that is not proved human."""
-    from canary.api.reasons import Origin
-    from canary.core.effective import fitted
-    from canary.core.intake import MAX_STEPS, ROUTE_KINDS
-
     spec = desk.policies.get((_namespace(manifest), manifest["metadata"]["name"]))
     if spec is None:
         return
@@ -173,12 +170,22 @@ def _end(manifest: Json, desk: Desk) -> Iterator[Complaint]:
         yield Complaint(_title(manifest), NOTED, text)
 
 
+def _keys(manifest: Json, desk: Desk) -> Iterator[Complaint]:
+    """A key that cannot be read would leave every statement unproved."""
+    spec = desk.safety.get(manifest["metadata"]["name"])
+    if spec is None or not spec.trusted_keys:
+        return
+    from canary.audit.attest import public_key  # and `cryptography`: where there is a key
+
+    for key in spec.trusted_keys:
+        try:
+            public_key(key.public_key)
+        except RefusedError as error:
+            yield _refused(_title(manifest), f"spec.trustedKeys, {key.id}: {error}")
+
+
 def _workload(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     """A Deployment that a policy targets: can it be held, and stand twice?"""
-    from canary.cli.manifests import template_of
-    from canary.kube import adoption
-    from canary.kube.workload import observed
-
     template_of(manifest)
     policy, namespace = desk.policy_of(manifest), _namespace(manifest)
     if policy is None:
@@ -200,15 +207,6 @@ def _workload(manifest: Json, desk: Desk) -> Iterator[Complaint]:
 
 def _change(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     """The change itself: its record, its origin, and known failure patterns."""
-    from canary.api.safety import RecordRules, UnknownOrigin
-    from canary.cli.manifests import template_of
-    from canary.core.patterns import findings
-    from canary.core.record import record_of
-    from canary.core.templates import Proposal
-    from canary.kube.selectors import matches, of_map
-    from canary.kube.side import labels_of_template
-    from canary.kube.workload import annotations_of
-
     policy, namespace = desk.policy_of(manifest), _namespace(manifest)
     tier = policy.tier if policy is not None else 1
     ruling, record = desk.ruling(tier), record_of(annotations_of(manifest))
@@ -228,7 +226,7 @@ def _change(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     )
     if (
         ruling is not None
-        and record.origin == "unknown"
+        and record.origin is Origin.UNKNOWN
         and ruling.spec.record.unknown is UnknownOrigin.BLOCK
     ):
         text = "nobody knows who wrote it, and the safety policy lets no such change start: `canary flag` it in CI"
@@ -241,7 +239,7 @@ Rule = Callable[[Json, Desk], Iterator[Complaint]]
 _OUTCOMES = {"refuse": REFUSED, "approve": WAITS, "note": NOTED}
 _RULES: Mapping[str, tuple[Rule, ...]] = {
     "CanaryPolicy": (_schema, _plan),
-    "SafetyPolicy": (_schema, _end),
+    "SafetyPolicy": (_schema, _end, _keys),
     "CanaryRun": (_schema,),
     "CanaryRequest": (_schema,),
     "Deployment": (_workload, _change),

@@ -6,12 +6,13 @@ Enters: a path, or "-" for stdin. Leaves: the objects as they stand there, or a 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
+
+from canary.api.read import parse_safety
+from canary.api.safety import TrustedKey
 from canary.errors import RefusedError
-
-if TYPE_CHECKING:
-    from canary.api.safety import TrustedKey
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -35,8 +36,6 @@ def read_text(path: str) -> str:
 
 def read_manifests(path: str) -> list[Any]:
     """Return every document of a YAML file that is not empty; the items of a List each for itself."""
-    import yaml
-
     text = read_text(path)
     try:
         documents = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
@@ -77,8 +76,6 @@ def template_of(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
     return template
 
 
-def trusted_keys(path: str) -> "list[TrustedKey]":
+def trusted_keys(path: str) -> list[TrustedKey]:
     """Return the keys that the one SafetyPolicy in a file believes."""
-    from canary.api.read import parse_safety
-
     return parse_safety(read_manifest(path, "SafetyPolicy")).trusted_keys

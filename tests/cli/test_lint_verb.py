@@ -150,6 +150,8 @@ def test_a_safety_policy_is_read_strictly_and_what_follows_it_is_looked_for() ->
         [safety(freezes=[{"name": "peak", "from": "2026-03-27T00:00", "to": "2026-03-27T00:00"}])]
     )
     assert "ends at" in refused.says
+    (refused,) = said([safety(trustedKeys=[{"id": "ci-main", "publicKey": "ed25519:KEY="}])])
+    assert "ci-main: ed25519:KEY=... is no public key" in refused.says
 
 
 def test_what_is_no_object_and_kinds_of_others_do_no_harm() -> None:
