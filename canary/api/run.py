@@ -18,6 +18,7 @@ from canary.api.types import (
     Condition,
     Count,
     Digest,
+    Duration,
     Model,
     Name,
     ObjectRef,
@@ -48,6 +49,8 @@ class SafetyTerms(Model):
     """The safety policies that asked for it."""
     digest: Digest | None = None
     """Digest of their rules on this change; other rules are another run."""
+    review_within: Duration | None = None
+    """A change that waits longer for approval is reported to the reviewers, at twice the time to the seniors."""
 
 
 class Finding(Model):

@@ -141,6 +141,7 @@ def terms_of(ruling: Effective | None) -> SafetyTerms:
         seniors=spec.approvals.senior,
         policies=list(ruling.names[:16]),
         digest=sha256_of(rules),
+        review_within=spec.approvals.review_within,
     )
 
 

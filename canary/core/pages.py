@@ -160,12 +160,16 @@ def review_is_overdue(run: StoredRun, now: datetime) -> Telling | None:
     since = held_at or run.at("stepStartedAt") or run.at("phaseStartedAt")
     waited = seconds_between(since, now) or 0.0
     waits = held_at is not None or run.reason == Reason.APPROVALS_MISSING
-    if not waits or run.final or waited < REVIEW_SECONDS:
+    bound = run.review_seconds or REVIEW_SECONDS
+    if not waits or run.final or waited < bound:
         return None
-    what = "hold" if held_at is not None else "review"
-    reason = Reason.HOLD_STARTED if held_at is not None else Reason.APPROVALS_MISSING
-    headline = f"{what} overdue {duration(waited - REVIEW_SECONDS)}"
-    return Telling(Opening.DECISION_NEEDED, reason, headline, _stamp(since))
+    what, reason = (
+        ("hold", Reason.HOLD_STARTED) if held_at is not None else ("review", Reason.APPROVALS_MISSING)
+    )
+    late = waited >= 2 * bound and what == "review" and run.seniors_wanted > 0
+    headline = f"{'seniors: ' if late else ''}{what} overdue {duration(waited - bound)}"
+    again = f"{_stamp(since)}/seniors" if late else _stamp(since)
+    return Telling(Opening.DECISION_NEEDED, reason, headline, again)
 
 
 def _held_at(run: StoredRun) -> datetime | None:

@@ -5,6 +5,7 @@ what is missing or of an odd type is empty, never an exception. The command line
 so `canary status` needs no pydantic and survives any record.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from canary.core.wording import moment, number, plain
 Raw = Mapping[str, Any]
 MAX_NAME = 63
 MAX_VERSION = 24
+_DURATION = re.compile(r"([0-9]{1,6})(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def under(raw: object, *path: str) -> Any:
@@ -284,8 +287,19 @@ class StoredRun:
         return asked or (1 if self.reason == Reason.APPROVALS_MISSING else 0)
 
     @property
+    def review_seconds(self) -> float:
+        """Return how long the safety policy lets a review wait; 0: it does not say."""
+        return seconds_of(under(self.raw, "spec", "safety", "reviewWithin"))
+
+    @property
     def seniors_wanted(self) -> int:
         return whole(under(self.raw, "spec", "safety", "seniors"))
+
+
+def seconds_of(text: object) -> float:
+    """Read a duration as it is stored, "1h30m"; one that cannot be read is 0."""
+    parts = _DURATION.findall(text) if isinstance(text, str) else []
+    return sum(int(amount) * _SECONDS[unit] for amount, unit in parts)
 
 
 def ppm_of(text: object) -> int:

@@ -347,6 +347,26 @@ def test_a_page_of_a_run_that_cannot_be_read_well_is_still_a_page() -> None:
     assert page.opening == Opening.CUSTOMERS_SAFE
 
 
+def test_t_p10_a_review_is_overdue_when_the_policy_says_so_and_at_twice_the_time_for_the_seniors() -> None:
+    waits = exposed(reason="ApprovalsMissing", message="50 % waits for approval: has sam, needs 1 senior")
+    terms = {"unapprovedMaxPpm": 10_000, "approvals": 2, "seniors": 1, "reviewWithin": "1h"}
+
+    def overdue(seconds: float, notices: list[Notice]) -> list[Notice]:
+        run = stored(waits)
+        run.raw["spec"]["safety"] = terms  # type: ignore[index]
+        return with_due_notices(run, notices, PLACE, at(seconds))
+
+    known = [page for page in overdue(3_500, []) if page.reason == "ApprovalsMissing"]
+    assert known == []
+    for seconds in (3_700, 5_000, 7_300, 9_000):
+        known = overdue(seconds, known)
+    titles = [page.title for page in known if page.reason == "ApprovalsMissing"]
+    assert titles[0].startswith("DECISION NEEDED - review overdue")
+    assert titles[1].startswith("DECISION NEEDED - seniors: review overdue 62 min")
+    assert len(titles) == 2
+    assert "has sam, needs 1 senior" in known[-1].body
+
+
 def test_an_overdue_review_says_how_many_are_missing() -> None:
     given = Approval(request="r", verb="approve", requester="sam", at=at(10), digest=DIGEST)  # pyright: ignore
     (*_, page) = told(exposed(reason="ApprovalsMissing", approvals=[given]), REVIEW_SECONDS + 3600)
