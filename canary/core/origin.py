@@ -22,7 +22,7 @@ from canary.core.signatures import SIGNATURES, Signature
 MAX_EVIDENCE_BYTES = 4096
 MAX_DETAIL = 160
 EARLIER_RUN, LOOKALIKES = "earlier-run", "lookalikes"
-_CO_AUTHOR = re.compile(r"^[>* -]{0,8}(?:co-authored-by|author) ?: ?(.*)$", re.MULTILINE)
+_WRITTEN_BY = re.compile(r"^[>* -]{0,8}(co-authored-by|author) ?: ?(.*)$", re.MULTILINE)
 _WHO = ("by", "author", "committer")
 _SLASHED = re.compile(r"(?<=/)")
 _SUSPICION = (Origin.HUMAN, Origin.UNKNOWN, Origin.AI)
@@ -163,8 +163,11 @@ def evidence_of_commits(commits: Iterable[Commit]) -> list[OriginEvidence]:
             if agent in first:
                 more[agent] = more.get(agent, 0) + 1
             first.setdefault(agent, detail)
+    counted = {agent: f", and in {number} more" for agent, number in more.items()}
     return [
-        _item("E1", agent, f"{detail}, and in {more[agent]} more" if agent in more else detail)
+        _item(
+            "E1", agent, detail + counted.get(agent, ""), Origin.UNKNOWN if agent == LOOKALIKES else Origin.AI
+        )
         for agent, detail in first.items()
     ]
 
@@ -218,7 +221,6 @@ def carried(evidence: Iterable[OriginEvidence], run: str) -> list[OriginEvidence
 
 
 def _item(level: Level, source: str, detail: str, says: Origin = Origin.AI) -> OriginEvidence:
-    says = Origin.UNKNOWN if source == LOOKALIKES else says
     return OriginEvidence(level=level, says=says, source=source, detail=detail[:MAX_DETAIL])
 
 
@@ -230,11 +232,12 @@ def authors_of(commits: Iterable[Commit], others: Iterable[str] = ()) -> list[st
 
 
 def _co_authors(message: str) -> Iterator[str]:
+    """Yield who is named as an author; without a mail only a co-author, and only where no fold breaks the line."""
     text = folded(message)
+    yield from (person for _, person in _WRITTEN_BY.findall(text) if "<" in person)
     yield from (
-        person for person in _CO_AUTHOR.findall(text) if "<" in person
-    )  # without: a fold broke it, perhaps
-    yield from _CO_AUTHOR.findall(joined(text))
+        person for key, person in _WRITTEN_BY.findall(joined(text)) if "<" in person or key != "author"
+    )
 
 
 def _identity(person: str) -> str:

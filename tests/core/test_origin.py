@@ -194,11 +194,12 @@ def test_authors_are_everybody_who_wrote_it_and_no_agent() -> None:
         commit(
             f"{PROSE}\nCo-authored-by: Sam <SAM@example.com>\nCo-Authored-By: Pat\n  Doe <pat@example.com>\n"
         ),
+        commit("Words\n\nauthor: of the page, that is\nCo-authored-by: uma\n"),
         commit(squash, author="Mo <12345+mo-dev@users.noreply.github.com>"),
         *(commit(author=person) for _, person in PEOPLE),
     ]
     people = ["dana", "sam", "pat", "lee", "kim"]
-    expected = {"mo-dev", *(f"{name}@example.com" for name in people), "trigger"}
+    expected = {"mo-dev", *(f"{name}@example.com" for name in people), "uma", "trigger"}
     assert set(authors_of(commits, ("trigger", ""))) == expected
 
 
