@@ -37,6 +37,7 @@ SAFETY: dict[str, Any] = {
     "approvals": 2,
     "seniors": 1,
     "policies": ["tier-1"],
+    "reviewWithin": "4h",
     "digest": f"sha256:{'a' * 64}",
 }
 REFERENCES: list[dict[str, Any]] = [
