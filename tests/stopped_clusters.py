@@ -44,7 +44,7 @@ MOMENTS: Mapping[str, Callable[[Scenario], bool]] = {
 @contextlib.contextmanager
 def stopped_cluster(moment: str, folder: Path) -> Iterator[Path]:
     """Yield the path of a kubeconfig for the cluster at that moment of MOMENTS; it ends with the block."""
-    scenario = Scenario(Setting(policy=POLICY))
+    scenario = Scenario(Setting(policy=POLICY, audit=f"file:{folder / 'audit.jsonl'}"))
     server = None
     try:
         scenario.push({"SHOP_BUG": "order-collapse"})

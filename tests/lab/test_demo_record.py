@@ -17,7 +17,7 @@ AT_ONCE = 100_000.0
 
 
 @pytest.mark.parametrize("story", ENDS)
-def test_a_story_ends_with_its_record_and_a_chain_that_holds(
+def test_an_incident_ends_with_its_record_and_a_chain_that_holds(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     staged = story is Story.DECEMBER
