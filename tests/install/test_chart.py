@@ -22,6 +22,7 @@ from programs import locate
 
 import canary
 from canary import sentinel
+from canary.api.read import parse_people
 from canary.api.reasons import GROUP, MACHINE_VERBS, Verb
 from canary.cli import controller
 from canary.clock import WallClock
@@ -29,6 +30,7 @@ from canary.guard.policies import guard, version_of
 from canary.guard.policy import Settings
 from canary.kube.lease import HEARTBEAT_LEASE
 from canary.kube.queue import WorkQueue
+from canary.operator.run import AUDIT_TOKEN
 from canary.operator.telemetry import Telemetry
 
 Object = dict[str, Any]
@@ -182,6 +184,34 @@ def test_a_webhooks_key_lies_where_the_controller_looks_for_it() -> None:
     assert volumes["key-pager"]["secret"]["secretName"] == "pager-key"
 
 
+def test_the_identity_map_lies_where_the_controller_reads_it() -> None:
+    told = {"people": [{"name": "dana", "usernames": ["dana@example.org"]}], "nobody": ["renovate[bot]"]}
+    objects = chart.rendered("--set-json", f"people={json.dumps(told)}")
+    main = container(objects, "canary-controller")
+    (flag,) = [flag.removeprefix("--people=") for flag in main["args"] if flag.startswith("--people=")]
+    folder, file = flag.rsplit("/", 1)
+    assert folder in {each["mountPath"] for each in main["volumeMounts"]}
+    known = parse_people(yaml.safe_load(only(objects, "ConfigMap")["data"][file]))
+    assert [person.name for person in known.people] == ["dana"]
+
+
+def test_an_audit_has_its_address_its_token_and_its_volume() -> None:
+    words = (
+        "audit.address=file:/var/lib/canary/audit.jsonl",
+        "audit.claim=audit",
+        "audit.tokenSecret=bucket",
+    )
+    objects = chart.rendered(*(word for each in words for word in ("--set", each)))
+    main = container(objects, "canary-controller")
+    assert "--audit=file:/var/lib/canary/audit.jsonl" in main["args"]
+    mounts = {each["name"]: each["mountPath"] for each in main["volumeMounts"]}
+    assert (mounts["audit"], mounts["audit-token"]) == ("/var/lib/canary", str(AUDIT_TOKEN.parent))
+    pod = only(objects, "Deployment", "canary-controller")["spec"]["template"]["spec"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert volumes["audit"]["persistentVolumeClaim"]["claimName"] == "audit"
+    assert volumes["audit-token"]["secret"]["items"] == [{"key": AUDIT_TOKEN.name, "path": AUDIT_TOKEN.name}]
+
+
 def test_two_replicas_on_two_nodes_by_default_and_never_none_at_all() -> None:
     objects = chart.rendered()
     deployment = only(objects, "Deployment", "canary-controller")["spec"]
@@ -333,8 +363,8 @@ def test_a_controller_for_one_namespace_writes_there_alone() -> None:
 
 def test_two_installations_do_not_share_a_name_outside_their_namespaces() -> None:
     ours, theirs = (
-        chart.rendered("--set", "people=false"),
-        chart.rendered("--set", "people=false", namespace="other"),
+        chart.rendered("--set", "roles=false"),
+        chart.rendered("--set", "roles=false", namespace="other"),
     )
     names = [
         {each["metadata"]["name"] for each in objects if each["kind"].startswith("ClusterRole")}
