@@ -7,8 +7,11 @@ Then no test could interrupt anything.
 import os
 import shutil
 import signal
+from typing import NoReturn
 
+import chart
 import pytest
+from programs import locate
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,8 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def require_program(name: str) -> str:
     """Return the path of `name`; skip the test where it is not installed, fail it in CI."""
     path = shutil.which(name)
-    if path is not None:
-        return path
+    return path if path is not None else go_without(f"{name}, which is not installed here")
+
+
+def require_helm() -> str:
+    """Return the path of helm, installed or built for the tests; skip the test where it is neither, fail it in CI."""
+    path = locate("helm")
+    return str(path) if path is not None else go_without(f"helm: {chart.HOW}")
+
+
+def go_without(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{name} is not installed, and in CI nothing is skipped")
-    pytest.skip(f"needs {name}, which is not installed here")
+        pytest.fail(f"needs {what}; in CI nothing is skipped")
+    pytest.skip(f"needs {what}")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkout import ROOT
-from conftest import require_program
+from conftest import require_helm, require_program
 from stopped_clusters import stopped_cluster
 
 from canary.api.read import problems
@@ -93,11 +93,15 @@ def run_page(commands: list[tuple[str, str]], folder: Path) -> list[tuple[int, s
     script = "".join(
         f"{{ {command}\n}} 2>&1 </dev/null\nprintf '{MARK}%d{MARK}' $?\n" for command, _ in commands
     )
-    path = f"{ROOT / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    tools = [ROOT / ".venv/bin", Path(sys.executable).parent]
+    if any("helm " in command for command, _ in commands):
+        tools.append(Path(require_helm()).parent)
+    path = ":".join([*map(str, tools), os.environ["PATH"]])
     environment = {
         "PATH": path,
         "HOME": str(folder),
         "KUBECONFIG": str(folder / "kubeconfig"),
+        "CHECKOUT": str(ROOT),
         **PLAIN_TERMINAL,
     }
     done = subprocess.run(

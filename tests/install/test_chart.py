@@ -5,7 +5,6 @@ is shown in tests/cluster.
 """
 
 import json
-import os
 import re
 import subprocess
 from argparse import ArgumentParser
@@ -16,9 +15,8 @@ from typing import Any
 import chart
 import pytest
 import yaml
-from conftest import require_program
+from conftest import require_helm, require_program
 from controller_rights import granted, rules_of
-from programs import locate
 
 import canary
 from canary import sentinel
@@ -43,12 +41,8 @@ DELETED = {"services", "apps/deployments", "apps/controllerrevisions", "policy/p
 
 
 @pytest.fixture(autouse=True)
-def _helm(request: pytest.FixtureRequest) -> None:
-    """Skip, or in CI fail, where helm is missing."""
-    if locate("helm") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{chart.HOW}; in CI nothing is skipped")
-        pytest.skip(f"needs helm: {chart.HOW}")
+def _helm() -> None:
+    require_helm()
 
 
 def only(objects: list[Object], kind: str, name: str = "") -> Object:
