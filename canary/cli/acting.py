@@ -4,8 +4,10 @@ What may raise exposure needs a reason and a yes; what cannot is asked for at on
 person overrules evidence, and its answer is printed as it stands.
 """
 
+import subprocess
 import textwrap
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from canary.api.reasons import Phase, Verb
 from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, percentage
@@ -39,6 +41,9 @@ def configure(verb: str, parser: ArgumentParser) -> None:
             default=[],
             metavar="FINDING",
             help="finding of a known failure pattern",
+        )
+        parser.add_argument(
+            "--key", default="", metavar="FILE", help="security key (sk-*) to sign with: touch it"
         )
     if Verb(verb) not in LOWERING:
         parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -84,7 +89,33 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
         extra["digest"] = run.text("spec", "digest")
     if verb is Verb.APPROVE and given.accept:
         extra["accepts"] = given.accept
-    return Asking(verb, run, given.reason.strip(), extra)
+    sign = _signing(run, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
+    return Asking(verb, run, given.reason.strip(), extra, sign=sign)
+
+
+def _signing(run: StoredRun, key: str, terminal: Terminal) -> Callable[[str], str]:
+    """Return what signs an approval of this run's digest for a user."""
+    from canary.core.approvals import signed_text  # with the models, which no other verb here needs
+
+    def sign(requester: str) -> str:
+        digest = run.text("spec", "digest")
+        text = signed_text(Verb.APPROVE.value, f"{run.namespace}/{run.name}", digest, requester)
+        return _touched(terminal, key, text)
+
+    return sign
+
+
+def _touched(terminal: Terminal, key: str, text: str) -> str:
+    """Let ssh-keygen sign the text with a security key; the person touches it."""
+    terminal.note("touch your security key now")
+    command = ["ssh-keygen", "-Y", "sign", "-n", "canary-controller.io/approval", "-f", key]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RefusedError(f"cannot sign with {key}: {error}", code="CAN-2105") from error
+    if done.returncode:
+        raise RefusedError(f"cannot sign with {key}: {done.stderr.strip()[:300]}", code="CAN-2105")
+    return done.stdout
 
 
 def _step_of(run: StoredRun, share_text: str) -> str:

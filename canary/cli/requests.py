@@ -7,6 +7,7 @@ after a lost answer finds itself.
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Asking:
     """Further fields of the spec: to, digest, accepts."""
     kind: str = "CanaryRun"
     """What it is about; of another kind, `run` holds its metadata."""
+    sign: Callable[[str], str] | None = None
+    """From the user that the API server knows to the signature of a touched security key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
         "groups": groups,
         **asking.extra,
     }
+    if asking.sign is not None and not dry_run:
+        spec["signature"] = asking.sign(user)
     obj = {
         "apiVersion": API_VERSION,
         "kind": "CanaryRequest",

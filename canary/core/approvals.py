@@ -44,6 +44,12 @@ Rule = Callable[[Approval, Electorate], str]
 """Returns why an approval does not count; empty: nothing speaks against it."""
 
 
+def signed_text(verb: str, run: str, digest: str, requester: str, expires: str = "") -> str:
+    """Return what a person signs by touching a key: nothing of it can be used for another run, change or time."""
+    parts = {"verb": verb, "run": run, "digest": digest, "requester": requester, "expires": expires}
+    return "".join(f"{name}: {value}\n" for name, value in parts.items())
+
+
 # -- the rules, in the order in which they are told ----------------------------------------------------------------
 
 

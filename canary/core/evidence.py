@@ -151,8 +151,9 @@ class Directive:
     accepts: tuple[str, ...] = ()
     """Ids of known failure patterns that an approval accepts."""
     expires_at: datetime | None = None
+    signature: str = ""
     present: bool = False
-    """It carries a verified signature of a security key that somebody touched."""
+    """Its signature was verified: somebody touched the requester's security key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,4 +114,5 @@ def _directive(obj: Json, wanted: Asked) -> Directive | None:
         machine=spec.requester.startswith(MACHINES),
         accepts=tuple(spec.accepts),
         expires_at=spec.expires_at,
+        signature=spec.signature,
     )

@@ -16,13 +16,15 @@ from zoneinfo import ZoneInfo
 from canary.api.read import InvalidObject, parse_safety
 from canary.api.reasons import GROUP, MissingReason, Origin, Phase
 from canary.api.safety import SafetyPolicySpec
+from canary.api.types import format_timestamp
+from canary.core.approvals import signed_text
 from canary.core.decision import Run
 from canary.core.effective import STRICTEST, Effective, effective, terms_of
-from canary.core.evidence import Missing, Neighbour, Safety
+from canary.core.evidence import Directive, Missing, Neighbour, Safety
 from canary.core.limits import REPEATS_DAYS, orders_a_day
 from canary.core.stored import StoredRun, under
 from canary.core.wording import moment
-from canary.errors import CanaryError
+from canary.errors import CanaryError, RefusedError
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.resources import SUBJECTACCESSREVIEWS
@@ -83,7 +85,26 @@ class Rulebook:
 
     def added_to(self, gathered: Gathered, run: Run) -> Gathered:
         """Return what was gathered of a run, with what rules it."""
-        return replace(gathered, evidence=replace(gathered.evidence, safety=self.safety_of(run)))
+        asked = tuple(self._with_presence(each, run) for each in gathered.evidence.directives)
+        evidence = replace(gathered.evidence, safety=self.safety_of(run), directives=asked)
+        return replace(gathered, evidence=evidence)
+
+    def _with_presence(self, asked: Directive, run: Run) -> Directive:
+        """Return the directive, marked where its requester's security key was touched for it."""
+        person = self._hands.people().owner(asked.requester) if asked.signature else None
+        if person is None:
+            return asked
+        from canary.audit import sshsig  # its cryptography is needed only here
+
+        expires = format_timestamp(asked.expires_at) if asked.expires_at is not None else ""
+        subject = f"{run.namespace}/{run.name}"
+        text = signed_text(asked.verb.value, subject, asked.digest, asked.requester, expires)
+        try:
+            sshsig.verify(asked.signature, text, person.keys)
+        except RefusedError as error:
+            logger.warning("the signature of %s by %s does not count: %s", asked.name, asked.requester, error)
+            return asked
+        return replace(asked, present=True)
 
     @contextmanager
     def turn_of(self, run: Run) -> Generator[None]:

@@ -1,14 +1,18 @@
 """`canary safety status` for a director, `resume` for whoever read why the brake is on, and what an approver sees."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_bed import Answering, Bed
+from conftest import require_program
 from run_story import a_run, exposed
 
+from canary.core.approvals import signed_text
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
 
@@ -152,3 +156,38 @@ def test_an_approver_sees_who_approved_what_was_found_and_what_they_accept(cli: 
     assert "found KP-115 (note): values of the environment changed: TAX" in said.err
     assert said.err.splitlines()[-1].startswith("CAN-2104 approve refused: you wrote this change")
     assert cli.requests()[0]["spec"]["accepts"] == ["KP-112"]
+
+
+def test_an_approval_is_signed_with_the_key_that_is_given(cli: Bed, tmp_path: Path):
+    keygen, key = require_program("ssh-keygen"), tmp_path / "id"
+    subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    cli.put(a_run())
+    with Answering(cli, lambda request: {"outcome": "Done", "message": "recorded"}):
+        said = cli.canary("approve", "checkout", "--reason", REASON, "--key", str(key), "--yes")
+    assert said.code == 0
+    (request,) = cli.requests()
+    text = signed_text("approve", "shop/checkout-7f9c2", request["spec"]["digest"], "dana")
+    (tmp_path / "allowed").write_text(f"dana {key.with_suffix('.pub').read_text()}")
+    (tmp_path / "signature").write_text(request["spec"]["signature"])
+    command = [
+        keygen,
+        "-Y",
+        "verify",
+        "-f",
+        tmp_path / "allowed",
+        "-I",
+        "dana",
+        "-n",
+        "canary-controller.io/approval",
+    ]
+    command += ["-s", tmp_path / "signature"]
+    assert subprocess.run(command, input=text, capture_output=True, text=True, check=False).returncode == 0
+
+
+def test_a_key_that_is_not_there_asks_for_nothing(cli: Bed, tmp_path: Path):
+    require_program("ssh-keygen")
+    cli.put(a_run())
+    said = cli.canary("approve", "checkout", "--reason", REASON, "--key", str(tmp_path / "no"), "--yes")
+    assert said.code == 2
+    assert "CAN-2105 cannot sign with" in said.err
+    assert cli.requests() == []

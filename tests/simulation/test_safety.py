@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from security_key import SecurityKey
 from sim_street import COLLAPSE, Street, short_policy
 
 from canary.api.change import ChangeAnnotation
 from canary.api.people import People
 from canary.api.reasons import Phase, Reason, Verb
 from canary.api.safety import Strength
+from canary.core.approvals import signed_text
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, NAMESPACES, SAFETYPOLICIES
 from canary.lab import manifests
@@ -38,7 +40,8 @@ def amended(street: Street, name: str = "reset", **fields: Any) -> None:
 
 def a_street(**fields: Any) -> Street:
     """A shop of tier 2 whose next change is dana's; nobody approves by the way."""
-    street = Street(policy=short_policy(**{"steps": STEPS, "tier": 2, **fields}), people=PEOPLE)
+    people = fields.pop("people", PEOPLE)
+    street = Street(policy=short_policy(**{"steps": STEPS, "tier": 2, **fields}), people=people)
     record = {ChangeAnnotation.AUTHORS.value: "dana"}
     patch = {"metadata": {"annotations": record}}
     street.admin.merge_patch(
@@ -227,3 +230,22 @@ def test_coverage_is_counted_and_a_workload_that_is_let_go_is_missed():
         "ACTION NEEDED - safety policy reset: 1 fewer than before: 0 of 3 tier-2 workloads are held; "
         "not held are shop/checkout"
     ]
+
+
+def test_in_strong_mode_only_a_touched_security_key_approves():
+    key, stranger = SecurityKey(), SecurityKey()
+    people = [{"name": name, "usernames": [name]} for name in ("dana", "sam")]
+    people.append({"name": "priya", "usernames": ["priya"], "keys": [key.line]})
+    street = a_street(people=People.model_validate({"people": people}))
+    strong = {**RESET["approvals"], "count": 1, "presence": "Required"}
+    ruled(street, approvals=strong, exposure={**RESET["exposure"], "unapprovedMax": "0%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    run = street.run
+    text = signed_text("approve", f"{run.namespace}/{run.name}", run.spec.digest, "priya")
+    for signature in ("", "nonsense", stranger.sign(text), key.sign(text.replace("priya", "sam"))):
+        refused = approve(street, PRIYA, signature=signature)
+        assert refused["message"].startswith("it carries no verified signature of your security key")
+    assert street.phase is Phase.HELD
+    assert approve(street, PRIYA, signature=key.sign(text))["outcome"] == "Done"
+    until(street, Phase.PROMOTED)
