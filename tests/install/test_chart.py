@@ -318,6 +318,15 @@ def test_the_controller_has_few_rights_and_no_secrets() -> None:
 
 
 @pytest.mark.parametrize("account", ["controller", "sentinel"])
+def test_the_page_on_installing_counts_the_rights(account: str) -> None:
+    page = (chart.ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    ((told, told_writes),) = re.findall(rf"^\| `canary-{account}` \| (\d+) \| (\d+) \|", page, re.MULTILINE)
+    grants = granted(rules_of(account))
+    writes = {right for right in grants if right[0] not in READING and right[1] not in ASKING}
+    assert (int(told), int(told_writes)) == (len(grants), len(writes))
+
+
+@pytest.mark.parametrize("account", ["controller", "sentinel"])
 def test_each_right_is_given_once(account: str) -> None:
     for reach in ("shops", "cluster", "own"):
         rules = rules_of(account, reach)
