@@ -289,6 +289,8 @@ class GuardFacts(Model):
     """The labels that select the serving pods."""
     service: Annotated[str, Field(max_length=253)] = ""
     """The target's Service."""
+    side_labels: LabelMatch = {}
+    """The labels of the pods of its side; nothing but the route may lead to them."""
 
 
 class Rehearsal(Model):

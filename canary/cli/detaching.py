@@ -18,6 +18,7 @@ from canary.api.marks import TRUE, Mark
 from canary.api.reasons import Mode, Phase, Verb
 from canary.cli.arguments import access_of, add_access, add_patience, add_target
 from canary.cli.exits import Exit
+from canary.cli.requests import identity, owned_by
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
@@ -189,7 +190,7 @@ def begin(client: Client, hold: Hold, choice: Choice, reason: str = "") -> None:
     if not hold.holds or hold.seen is None:
         return
     if choice is Choice.ACCEPT:
-        client.create(CANARYREQUESTS, _bypass(hold, reason), intent=Intent.NEUTRAL)
+        client.create(CANARYREQUESTS, _bypass(client, hold, reason), intent=Intent.NEUTRAL)
         return
     template = good_template(client, hold.seen, hold.good_hash)
     if template is None:
@@ -198,16 +199,21 @@ def begin(client: Client, hold: Hold, choice: Choice, reason: str = "") -> None:
     put_template(client, hold.seen, template)
 
 
-def _bypass(hold: Hold, reason: str) -> dict[str, Any]:
+def _bypass(client: Client, hold: Hold, reason: str) -> dict[str, Any]:
     assert hold.seen is not None
+    user, groups = identity(client)
+    uid = str(under(client.get(hold.ref), "metadata", "uid") or "")
     spec = {
+        "requester": user,
+        "groups": groups,
         "verb": Verb.BYPASS.value,
         "subject": {"kind": CANARYPOLICIES.kind, "name": hold.policy},
         "digest": hold.seen.workload.template_hash,
         "reason": reason or "accepted by canary detach --accept",
     }
     name = f"{hold.policy[:200]}-{Verb.BYPASS}-{token_hex(3)}"
-    return CANARYREQUESTS.at(hold.namespace, name).manifest(spec=spec)
+    owner = owned_by(CANARYPOLICIES.kind, hold.policy, uid)
+    return CANARYREQUESTS.at(hold.namespace, name).manifest(owner, spec=spec)
 
 
 def is_done(client: Client, hold: Hold) -> bool:

@@ -16,7 +16,7 @@ from canary.cli.session import Session
 from canary.core.stored import Raw, StoredRun, under
 from canary.core.wording import plain
 from canary.errors import CanaryError
-from canary.kube.client import AlreadyExistsError, Intent
+from canary.kube.client import AlreadyExistsError, Client, Intent
 from canary.kube.resources import CANARYREQUESTS, Resource
 
 ANSWER_SECONDS = 5.0  # unless --timeout says otherwise
@@ -56,7 +56,7 @@ class Answer:
 def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
     """Create the request and return its name. With `dry_run` the server only says whether it would."""
     name = f"{asking.run.name[:200]}-{asking.verb}-{secrets.token_hex(3)}"
-    user, groups = identity(session)
+    user, groups = identity(session.client, session.user)
     subject = {"kind": asking.kind, "name": asking.run.name, "uid": asking.run.uid}
     spec = {
         "verb": asking.verb.value,
@@ -70,7 +70,11 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
     obj = {
         "apiVersion": API_VERSION,
         "kind": "CanaryRequest",
-        "metadata": {"name": name, "namespace": asking.run.namespace},
+        "metadata": {
+            "name": name,
+            "namespace": asking.run.namespace,
+            **owned_by("CanaryRun", asking.run.name, asking.run.uid),
+        },
         "spec": {**spec, "reason": asking.reason[:1024]} if asking.reason else spec,
     }
     with session.asking(f"{asking.verb}", "canaryruns", asking.run.namespace):
@@ -81,13 +85,18 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
     return name
 
 
-def identity(session: Session) -> tuple[str, list[str]]:
-    """Return who the API server says we are; where it does not say, the kubeconfig's user."""
+def owned_by(kind: str, name: str, uid: str) -> dict[str, Any]:
+    """Return the metadata of a record that goes with its subject; the guard asks for it."""
+    return {"ownerReferences": [{"apiVersion": API_VERSION, "kind": kind, "name": name, "uid": uid}]}
+
+
+def identity(client: Client, otherwise: str = "") -> tuple[str, list[str]]:
+    """Return who the API server says we are, and our groups; where it does not say, what the kubeconfig says."""
     review = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "metadata": {}}
     try:
-        answer: Raw = session.client.create(REVIEWS, review, intent=Intent.NEUTRAL)
+        answer: Raw = client.create(REVIEWS, review, intent=Intent.NEUTRAL)
     except CanaryError:
-        return plain(session.user, 256), []
+        return plain(otherwise, 256), []
     info = under(answer, "status", "userInfo")
     groups = under(info, "groups")
     named = [str(group) for group in groups][:MAX_GROUPS] if isinstance(groups, list) else []

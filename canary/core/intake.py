@@ -10,7 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from canary.api.change import ChangeRecord, OriginEvidence
-from canary.api.policy import MAX_REJECTED, CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
+from canary.api.policy import (
+    MAX_REJECTED,
+    CanaryPolicySpec,
+    CanaryPolicyStatus,
+    GuardFacts,
+    RejectedRevision,
+    Revision,
+)
 from canary.api.reasons import Mode, Phase, Reason, Verb
 from canary.api.run import CanaryRunSpec, Finding
 from canary.api.safety import RecordRules
@@ -62,6 +69,8 @@ class Desired:
     service: str
     """The Service of the target's pods; empty: none, or several."""
     guarded: bool
+    surroundings: GuardFacts | None = None
+    """What the guard's rules go by, less the pods of a run; None: not known."""
     templates: Templates | None = None
     """What the change is made of; None: not known."""
     proof: tuple[OriginEvidence, ...] = ()
@@ -127,6 +136,7 @@ def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
         text = f"Deployment {policy.spec.target.name} cannot be read: {detail}"
         return Intake(status, reason=Reason.WORKLOAD_GONE, message=text)
     status = status.model_copy(update={"serving": desired.serving, "refusals": list(seen.refusals[:16])})
+    status = status.model_copy(update={"guard": _guard_facts(desired, seen.runs)})
     active = next((run for run in seen.runs if run.status.tidied_at is None), None)
     if active is not None:
         text = active.status.message or active.status.phase.value
@@ -134,6 +144,14 @@ def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
     status = status.model_copy(update={"active_run": ""})
     intake = _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
     return replace(intake, answers=(*intake.answers, *_refusals_of_retries(seen, intake)))
+
+
+def _guard_facts(desired: Desired, runs: Sequence[Run]) -> GuardFacts | None:
+    """Say what the guard holds the surroundings to: while a run is under way, the pods that it found, too."""
+    if desired.surroundings is None:
+        return None
+    found = [run.status.stable_replicas for run in runs if not run.status.phase.final]
+    return desired.surroundings.model_copy(update={"min_replicas": max([1, *found])})
 
 
 def _refusals_of_retries(seen: Seen, intake: Intake) -> Iterator[Answer]:

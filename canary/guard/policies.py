@@ -7,7 +7,7 @@ the settings and the version.
 import re
 
 from canary.errors import RefusedError
-from canary.guard import kinds, mutations, traffic, workload
+from canary.guard import kinds, mutations, neighbours, platform, traffic, workload
 from canary.guard.policy import Json, Policy, Settings, manifests
 
 OLDEST = (1, 30)  # ValidatingAdmissionPolicy is admissionregistration.k8s.io/v1 from here
@@ -22,10 +22,18 @@ def policies(settings: Settings) -> tuple[Policy, ...]:
         workload.deletions(settings),
         traffic.ROUTE,
         traffic.ceiling(settings),
+        neighbours.SERVICE,
+        neighbours.SCALE,
+        neighbours.AUTOSCALER,
+        neighbours.ENDPOINTS,
         kinds.RUN,
         kinds.STATUS,
         kinds.REQUEST,
         *kinds.policies_by(settings),
+        platform.NAMESPACE,
+        platform.CRD,
+        *platform.CONFIG,
+        *platform.own(settings),
     )
 
 

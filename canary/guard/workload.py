@@ -1,4 +1,4 @@
-"""The rules about the user's Deployment, how many pods it has, and the side beside it (G1, G2, G8).
+"""The rules about the user's Deployment and the side beside it (G1, G8).
 
 A guarded Deployment is one with the guard's label, which the controller sets when it adopts and takes off when it
 gives back. What may still be done to it: everything of its manifest, while it stays paused.
@@ -98,9 +98,9 @@ def deletions(settings: Settings) -> Policy:
         (Requests("*", "*", ("*",), (DELETE,)),),
         (
             Rule(
-                f"oldObject.metadata.?labels[?'{Mark.SIDE}'].hasValue()"
-                f" || (request.resource.group == '{GROUP}' && request.resource.resource == 'canaryruns'"
-                f" && oldObject.?status.?phase.orValue('') in {finals})",
+                f"request.resource.resource == 'canaryruns' && request.resource.group == '{GROUP}'"
+                f" ? oldObject.?status.?phase.orValue('') in {finals}"
+                f" : oldObject.metadata.?labels[?'{Mark.TARGET}'].hasValue()",
                 "canary's controller deletes the sides that it made and runs that have ended, nothing else",
             ),
         ),

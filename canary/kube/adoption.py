@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from canary.api.marks import SIDE_SUFFIX, WAY_BACK_SUFFIX, Mark, side_name, way_back_name
+from canary.api.policy import GuardFacts
 from canary.core.evidence import Missing
 from canary.errors import RefusedError
 from canary.kube.client import Client
@@ -275,6 +276,18 @@ OF_THE_SERVICE: Rules = (
     network_policy_would_miss_the_side,
     mesh_policy_would_miss_the_side,
 )
+
+
+def guard_facts(facts: Facts) -> GuardFacts | None:
+    """Return what the guard's rules need to know of the Deployment's surroundings; None where no Service is known."""
+    if facts.service is None:
+        return None
+    marks = {Mark.SIDE.value: side_name(facts.wish.name), Mark.TARGET.value: facts.wish.name}
+    return GuardFacts(
+        service=facts.service["metadata"]["name"],
+        serving_selector=facts.service["spec"]["selector"],
+        side_labels={**facts.pod_labels, **(_overrides(facts) or {}), **marks},
+    )
 
 
 def _overrides(facts: Facts) -> dict[str, str] | None:

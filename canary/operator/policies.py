@@ -225,6 +225,7 @@ def _desired(facts: adoption.Facts, proof: tuple[OriginEvidence, ...]) -> Desire
         annotations=workload.annotations_of(facts.deployment),
         service=service["metadata"]["name"] if service is not None else "",
         guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
+        surroundings=adoption.guard_facts(facts),
         templates=_templates(facts) if stable is not None else None,
         proof=proof,
     )

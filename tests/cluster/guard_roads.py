@@ -48,6 +48,7 @@ SHOP, PLAIN = "guarded-shop", "plain-shop"  # namespaces: one is guarded, the ot
 GUARDED = {Mark.GUARDED.value: TRUE}
 LABELS = {"app": "shop"}
 SIDE_LABELS = {Mark.SIDE.value: "shop-canary", Mark.TARGET.value: "shop", Mark.ROLE.value: "canary"}
+SIDE_PODS = {"app": "shop-canary", "tier": "web", **SIDE_LABELS}
 WHY = "INC-481: the payment provider is down and its hotfix cannot wait for a slice"
 GLASS = {"annotations": {Mark.BREAK_GLASS.value: WHY}}
 SHORT = {"annotations": {Mark.BREAK_GLASS.value: "in a hurry"}}
@@ -162,11 +163,10 @@ LAST_GOOD = CONTROLLERREVISIONS.at(SHOP, "shop-lastgood-1234567890")
 
 
 def side_deployment(name: str = "shop-canary") -> Object:
-    pods = {"app": "shop-canary", **SIDE_LABELS}
     spec = {
         "replicas": 2,
         "selector": {"matchLabels": {Mark.SIDE.value: "shop-canary"}},
-        "template": template("registry.invalid/shop:2", pods),
+        "template": template("registry.invalid/shop:2", SIDE_PODS),
     }
     return DEPLOYMENTS.at(SHOP, name).manifest({"labels": SIDE_LABELS}, spec=spec)
 
@@ -193,7 +193,7 @@ SIDES: dict[str, Road] = {
     "its budget deleted": delete("side", SIDE_BUDGET.path(), "pod"),
     "its budget loosened": merge("side", SIDE_BUDGET.path(), {"spec": {"maxUnavailable": 9}}, "pod"),
     "all budgets deleted": delete("side", PDBS.collection(SHOP), "pod"),
-    "the last good template deleted": delete("side", LAST_GOOD.path()),
+    "the last good template deleted": delete("side", LAST_GOOD.path(), "pod"),
     "the glass broken": merge("side", SIDE.path(), {"metadata": GLASS}, "pod", *GLASS_BREAKERS),
 }
 DELETIONS: dict[str, Road] = {
@@ -490,6 +490,8 @@ def _make_side(bed: Bed) -> None:
 
 def _make_kinds(bed: Bed) -> None:
     _make(bed, POLICY, spec=policy_spec())
+    facts = {"minReplicas": 2, "service": "shop", "servingSelector": LABELS, "sideLabels": SIDE_PODS}
+    _say(bed, POLICY, {"adopted": True, "guard": facts})
     _make(bed, OBSERVING, spec=policy_spec(mode="Observe", target={"name": "other"}))
     for name, in_force in {"reset": True, "expired": False}.items():
         _make(

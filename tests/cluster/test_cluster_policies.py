@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import guard_roads as roads
+import guard_surroundings as further
 import pytest
 from cluster_bed import Bed
 from guard_on_bed import (
@@ -18,8 +19,8 @@ from guard_on_bed import (
     Road,
     fate,
     give_pod,
-    give_rights,
     installed,
+    rights_given,
     type_warnings,
 )
 
@@ -39,6 +40,12 @@ TABLES: dict[str, dict[str, Road]] = {
     "G4": roads.ROUTES,
     "G5": roads.CEILING,
     "G10": {**roads.REQUESTS, **roads.KINDS},
+    "G3": further.SERVICE_ROADS,
+    "G2": further.SCALES,
+    "G6": further.ENDPOINT_ROADS,
+    "G9": further.CONFIG_ROADS,
+    "G11": further.SCOPE_ROADS,
+    "G12": further.OWN_ROADS,
 }
 OLDER = (1, 35)  # which writes nothing by itself: there the rules alone have to hold
 CASES = [
@@ -48,9 +55,9 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def guarded(bed: Bed) -> Iterator[Bed]:
-    give_rights(bed)
     give_pod(bed)
     roads.guarded_world(bed)
+    further.surroundings(bed)
     every = [(road, user) for table in TABLES.values() for road in table.values() for user in EVERYBODY]
     closed = {road.policy: (road, user) for road, user in every if user not in road.open_to}
 
@@ -58,7 +65,7 @@ def guarded(bed: Bed) -> Iterator[Bed]:
         found = {name: fate(bed, road, user) for name, (road, user) in closed.items()}
         return {name: said for name, said in found.items() if said != "refused"}
 
-    with installed(bed, guard(SETTINGS, OLDER), not_yet):
+    with rights_given(bed), installed(bed, guard(SETTINGS, OLDER), not_yet):
         yield bed
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from canary.api.change import ChangeAnnotation
-from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus, RejectedRevision, Revision
-from canary.api.reasons import PPM, MissingReason, Origin, Reason, Verb
+from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus, GuardFacts, RejectedRevision, Revision
+from canary.api.reasons import PPM, MissingReason, Origin, Phase, Reason, Verb
+from canary.api.run import CanaryRunStatus
+from canary.core.decision import Run
 from canary.core.evidence import Directive, Missing, Workload
 from canary.core.explain import MAX_ATTEMPTS
 from canary.core.intake import Desired, Policy, Seen, consider
@@ -62,6 +64,29 @@ def taken_back(attempts: int = 1) -> CanaryPolicyStatus:
 
 def retry(*, machine: bool = False) -> Directive:
     return Directive("u", "ask", Verb.RETRY, "dana", reason="flaky probe", machine=machine)
+
+
+def test_the_guard_is_told_whom_customers_reach_and_how_many_pods_a_run_found() -> None:
+    """Until the run is over: then the Deployment may be scaled as before, and never to nothing."""
+    facts = GuardFacts(service="shop", serving_selector={"app": "shop"}, side_labels={"app": "shop-canary"})
+    idle, running = seen(), seen(NEW)
+    known = replace(idle, desired=replace(idle.desired, surroundings=facts))
+    busy = replace(
+        running, desired=replace(running.desired, surroundings=facts), runs=[a_run(Phase.PROGRESSING)]
+    )
+    over = replace(busy, runs=[a_run(Phase.ROLLED_BACK)])
+    assert consider(policy(), seen()).status.guard is None
+    assert consider(policy(), known).status.guard == facts.model_copy(update={"min_replicas": 1})
+    assert consider(policy(), busy).status.guard == facts.model_copy(update={"min_replicas": 6})
+    assert consider(policy(), over).status.guard == facts.model_copy(update={"min_replicas": 1})
+
+
+def a_run(phase: Phase) -> Run:
+    """Return a run of this policy that found six pods."""
+    spec = consider(policy(), seen(NEW)).start
+    assert spec is not None
+    status = CanaryRunStatus(phase=phase, stable_replicas=6)
+    return Run("shop", "shop-1", "run", 1, spec, status)
 
 
 def test_a_held_change_starts_a_run_that_pins_policy_plan_and_record() -> None:
