@@ -8,9 +8,9 @@ import textwrap
 from datetime import datetime
 
 from canary.core import wording
-from canary.core.explain import effect_text, evidence_words, lost_words, phase_words
+from canary.core.explain import change_words, effect_text, evidence_words, lost_words, phase_words
 from canary.core.outcome_patterns import outcome_of
-from canary.core.stored import Measured, StoredRun, under
+from canary.core.stored import Measured, StoredRun, entries, under
 
 COLUMNS = 80
 LABEL = 11
@@ -41,8 +41,17 @@ def explanation(run: StoredRun, metric: str = "") -> list[str]:
     pattern = outcome_of(run)
     if pattern is not None:
         lines += _labelled("Known", f'pattern {pattern.id} "{pattern.title}": {pattern.remedy}')
+    if evidence := _origin(run):
+        lines += _labelled("Origin", f"{change_words(run)}; {evidence}")
     phi = under(run.raw, "status", "analysis", "phi")
     return lines + (_labelled("Noise", _noise(run, phi)) if isinstance(phi, dict) and phi else [])
+
+
+def _origin(run: StoredRun) -> str:
+    """Return the evidence that decides the origin: the first that says what the whole amounts to."""
+    found = [each for each in entries(run.raw, "spec", "change", "evidence") if each.get("says") == run.origin]
+    texts = [wording.plain(found[0].get(name), 160) for name in ("level", "source", "detail")] if found else []
+    return f"{texts[0]}: {texts[1]}, {texts[2]}" if found else ""
 
 
 def _telling(run: StoredRun) -> Measured | None:

@@ -70,7 +70,9 @@ Evidence   orders: 0 seen, 20 expected of as many requests on v2.30.4
            is at most 1 false rollback in 1,000 healthy runs
 Not this   errors -100 % [-100,+820] (clear); slow +11 % [-87,+301] (clear);
            traffic +0.6 % [-14,..] (clear)
-Lost       about 22 orders (13..31)"""
+Lost       about 22 orders (13..31)
+Known      pattern KP-014 "requests succeed, confirmation never happens": follow
+           one order to its end: the answers look well, and nothing is confirmed"""
 
 
 def screen(run, cluster=""):
@@ -131,6 +133,17 @@ def test_a_workload_is_shown_by_the_run_under_way_before_the_newest():
 
 def test_a_verdict_is_explained_as_arithmetic():
     assert "\n".join(explanation(StoredRun(rolled_back()))) == EXPLAINED
+
+
+def test_the_evidence_that_decides_the_origin_is_told():
+    run = rolled_back()
+    found = [("E1", "unknown", "lookalikes", "in the author"), ("E1", "ai", "kiro", "noreply@kiro.dev in\x1b[2J it")]
+    keys = ("level", "says", "source", "detail")
+    run["spec"]["change"] |= {"origin": "ai", "evidence": [dict(zip(keys, each, strict=True)) for each in found]}
+    lines = explanation(StoredRun(run))
+    assert "Origin     AI-assisted (kiro), by dana; E1: kiro, noreply@kiro.dev in [2J it" in lines
+    run["spec"]["change"]["evidence"] = "odd"
+    assert not [line for line in explanation(StoredRun(run)) if line.startswith("Origin")]
 
 
 def test_another_monitor_can_be_asked_about():
