@@ -49,8 +49,12 @@ def explanation(run: StoredRun, metric: str = "") -> list[str]:
 
 def _origin(run: StoredRun) -> str:
     """Return the evidence that decides the origin: the first that says what the whole amounts to."""
-    found = [each for each in entries(run.raw, "spec", "change", "evidence") if each.get("says") == run.origin]
-    texts = [wording.plain(found[0].get(name), 160) for name in ("level", "source", "detail")] if found else []
+    found = [
+        each for each in entries(run.raw, "spec", "change", "evidence") if each.get("says") == run.origin
+    ]
+    texts = (
+        [wording.plain(found[0].get(name), 160) for name in ("level", "source", "detail")] if found else []
+    )
     return f"{texts[0]}: {texts[1]}, {texts[2]}" if found else ""
 
 
