@@ -25,13 +25,14 @@ from guard_on_bed import (
 )
 
 from canary.api.change import ChangeAnnotation
-from canary.guard.fingerprint import KINDS, differences
+from canary.guard.fingerprint import KINDS, Fingerprint, differences
 from canary.guard.mutations import MUTATIONS, manifests
 from canary.guard.policies import guard, version_of
-from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS
+from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Settings
 from canary.kube.client import Intent
 from canary.kube.resources import CANARYREQUESTS
 from canary.kube.transport import JSON, MERGE_PATCH
+from canary.lab.clock import SimClock
 
 pytest_plugins = ["cluster_fixtures"]
 TABLES: dict[str, dict[str, Road]] = {
@@ -166,6 +167,33 @@ def test_all_of_it_is_what_the_cluster_ought_to_have(written: Bed) -> None:
     done = canary(written, "guard", "--check", *FLAGS)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(KINDS) <= {each["kind"] for each in guard(SETTINGS, (1, 36))}
+
+
+def test_the_controller_trusts_a_reading_for_half_a_minute_and_asks_for_the_label(written: Bed) -> None:
+    clock = SimClock()
+    fingerprint = Fingerprint(written.admin, SETTINGS, clock)
+    assert fingerprint.broken(roads.SHOP) == "whether the guard is in place is not known: it was not read yet"
+    fingerprint.read()
+    assert fingerprint.broken(roads.SHOP) == ""
+    assert f"kubectl label namespace {roads.PLAIN} canary-controller.io/guarded=true" in fingerprint.broken(
+        roads.PLAIN
+    )
+    clock.sleep(29.9)
+    assert fingerprint.broken(roads.SHOP) == ""
+    clock.sleep(0.1)
+    assert "not known" in fingerprint.broken(roads.SHOP)
+    fingerprint.read()
+    assert fingerprint.broken(roads.SHOP) == ""
+
+
+def test_a_guard_of_other_settings_or_out_of_sight_is_no_guard(written: Bed) -> None:
+    others = Fingerprint(written.admin, Settings(platform_groups=("wardens",)), SimClock())
+    written.welcome("stranger", "a token that nobody issued")
+    blind = Fingerprint(written.client("stranger"), SETTINGS, SimClock())
+    for each in (others, blind):
+        each.read()
+    assert "the guard is broken: ValidatingAdmissionPolicy canary-guard-" in others.broken(roads.SHOP)
+    assert "is not known" in blind.broken(roads.SHOP)
 
 
 @pytest.mark.parametrize("user", ["alice", "agent", "admin", "account"])
