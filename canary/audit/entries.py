@@ -5,10 +5,9 @@ the timeline and what it is: a decision that is taken again, because whoever too
 entry. Texts are what people wrote of the change; of templates only paths and images are kept, never a value. Pure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any
 
 from canary.api.audit import AuditStatus
@@ -150,32 +149,3 @@ def recorded(status: CanaryRunStatus, done: Sequence[Due], written: AuditStatus)
         update={"entries": status.audit.entries + len(done), "through": done[-1].entry.at}
     )
     return status.model_copy(update={"audit": audit})
-
-
-def changed_paths(old: object, new: object) -> list[str]:
-    """Return where two templates differ, as paths (containers[shop].env[TAX]); no value: one may be secret."""
-    return list(islice(_differences(old, new, ""), MAX_CHANGES))
-
-
-def _differences(old: object, new: object, path: str) -> Iterator[str]:
-    if old == new:
-        return
-    before, after = _by_name(old), _by_name(new)
-    if before is None or after is None:
-        yield path.lstrip(".")
-        return
-    for name in sorted({*before, *after}):
-        yield from _differences(before.get(name), after.get(name), f"{path}{name}")
-
-
-def _by_name(value: object) -> Mapping[str, Any] | None:
-    """Return the parts of an object, or of a list of named objects, each by its step of the path."""
-    if isinstance(value, Mapping):
-        return {f".{name}": part for name, part in value.items()}
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(each, Mapping) and "name" in each for each in value)
-    ):
-        return {f"[{each['name']}]": each for each in value}
-    return None

@@ -5,7 +5,6 @@ level E4 comes out. A statement proves only the very images, commits and fields 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +14,10 @@ from canary.api.attestation import ChangeOrigin, Statement
 from canary.api.change import OriginEvidence
 from canary.api.reasons import GROUP, Origin
 from canary.core.origin import MAX_DETAIL
+from canary.core.templates import differences
 
 SOURCE = "attestation"
 AT_DIGEST = "@sha256:"
-MAX_NESTING = 32
-_NOT_ASKED = frozenset({"pod-template-hash"})  # what the cluster's controllers add
 _FREE = re.compile(
     rf"spec\.(initContainers|containers)\[[^]]*\]\.image$|metadata\.(creationTimestamp$|annotations\[{GROUP}/)"
 )
@@ -106,23 +104,4 @@ def images_of(template: Json) -> tuple[str, ...]:
 
 def changed_paths(old: Json, new: Json) -> tuple[str, ...]:
     """Return the paths at which two pod templates differ, less images and what others note in annotations of ours."""
-    before, after = Counter(_leaves(old)), Counter(_leaves(new))
-    differ = {path for path, _ in (*(before - after), *(after - before))}
-    return tuple(sorted(path for path in differ if not _FREE.match(path)))
-
-
-def _leaves(value: Any, path: str = "", nesting: int = 0) -> Iterator[tuple[str, str]]:
-    """Walk a JSON value; an entry of a list is called by its name, where it has one."""
-    if nesting < MAX_NESTING and value and isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key not in _NOT_ASKED:
-                plain = key.isidentifier()
-                yield from _leaves(
-                    inner, f"{path}.{key}".lstrip(".") if plain else f"{path}[{key}]", nesting + 1
-                )
-    elif nesting < MAX_NESTING and value and isinstance(value, list):
-        for index, inner in enumerate(value):
-            name = inner.get("name", index) if isinstance(inner, Mapping) else index
-            yield from _leaves(inner, f"{path}[{name}]", nesting + 1)
-    elif value not in (None, {}, []):
-        yield path, repr(value)
+    return tuple(path for path in differences(old, new) if not _FREE.match(path))

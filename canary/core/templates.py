@@ -5,6 +5,7 @@ is empty. `change_patterns` and the patterns of one's own read changes through t
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from canary.api.change import ChangeRecord
 from canary.core.stored import entries, under
 
 Json = Mapping[str, Any]
+MAX_NESTING = 32
+_NOT_ASKED = frozenset({"pod-template-hash"})  # what the cluster's controllers add
 _SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18} | {
     f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)
 }
@@ -120,3 +123,26 @@ def _of_list(holder: object, inside: str) -> Iterator[tuple[str, Any]]:
         name = str(under(each, "name") or index)
         if inside in ("*", name, str(index)):
             yield f"[{name}]", each
+
+
+def differences(old: Json, new: Json) -> list[str]:
+    """Return the paths at which two templates differ, in order; never a value, as one may be secret."""
+    before, after = Counter(_leaves(old)), Counter(_leaves(new))
+    return sorted({path for path, _ in (*(before - after), *(after - before))})
+
+
+def _leaves(value: Any, path: str = "", nesting: int = 0) -> Iterator[tuple[str, str]]:
+    """Walk a JSON value; an entry of a list is called by its name, where it has one."""
+    if nesting < MAX_NESTING and value and isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _NOT_ASKED:
+                plain = key.isidentifier()
+                yield from _leaves(
+                    inner, f"{path}.{key}".lstrip(".") if plain else f"{path}[{key}]", nesting + 1
+                )
+    elif nesting < MAX_NESTING and value and isinstance(value, list):
+        for index, inner in enumerate(value):
+            name = inner.get("name", index) if isinstance(inner, Mapping) else index
+            yield from _leaves(inner, f"{path}[{name}]", nesting + 1)
+    elif value not in (None, {}, []):
+        yield path, repr(value)

@@ -16,10 +16,11 @@ from canary.api.audit import AuditStatus
 from canary.api.reasons import Reason
 from canary.api.run import MAX_TIMELINE, TimelineEntry
 from canary.audit.chain import Head
-from canary.audit.entries import changed_paths, due, entry_of, recorded
+from canary.audit.entries import MAX_CHANGES, due, entry_of, recorded
 from canary.audit.store import Book
 from canary.clock import Clock
 from canary.core.decision import Run, change
+from canary.core.templates import differences
 from canary.errors import CanaryError, UnavailableError
 from canary.kube.workload import Observed
 
@@ -143,4 +144,4 @@ class Auditor:
 def _changes(seen: Observed | None) -> Sequence[str]:
     if seen is None or seen.stable is None:
         return ()
-    return changed_paths(seen.stable["spec"]["template"], seen.deployment["spec"]["template"])
+    return differences(seen.stable["spec"]["template"], seen.deployment["spec"]["template"])[:MAX_CHANGES]
