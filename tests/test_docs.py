@@ -33,6 +33,7 @@ RUN_BY_CI = (
     "make test",
     "make lint",
 )  # too long for here: .ci/run runs them, which a test checks
+PROGRAMS = ("kubectl", "git", "ssh-keygen", "openssl")  # that a page may call, besides canary
 PAGE_SECONDS = 60
 PLAIN_TERMINAL = {"NO_COLOR": "1", "COLUMNS": "80", "LANG": "C.UTF-8"}
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
@@ -126,8 +127,9 @@ def lay_files(page: Path, folder: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands_of(p)], ids=shown)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     commands = commands_of(page)
-    if any("kubectl " in command for command, _ in commands):
-        require_program("kubectl")
+    for program in PROGRAMS:
+        if any(f"{program} " in command for command, _ in commands):
+            require_program(program)
     lay_files(page, tmp_path)
     needed = NEEDS.search(page.read_text(encoding="utf-8"))
     with stopped_cluster(needed[1], tmp_path) if needed else nullcontext():

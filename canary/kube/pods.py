@@ -12,11 +12,11 @@ from typing import Any
 from canary.api.marks import Mark
 from canary.api.reasons import MissingReason
 from canary.core.evidence import Missing
+from canary.core.proof import AT_DIGEST
 from canary.kube.client import Client
 from canary.kube.resources import ENDPOINTSLICES, PODS
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-AT_DIGEST = "@sha256:"
 
 
 @dataclass(frozen=True, slots=True)
