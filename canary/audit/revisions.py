@@ -29,8 +29,10 @@ class Rollout:
     template: str
     version: str = ""
     images: tuple[str, ...] = ()
+    pods: int = 0
+    """Pods, ready or not."""
     ready: int = 0
-    """Ready pods."""
+    """Those that serve."""
     held: bool = False
     """The Deployment is paused and asks for this template: it waits for a run."""
     guarded: bool = True
@@ -52,6 +54,10 @@ class Ledger:
     """uid -> the template that was last seen to serve."""
     kinds: dict[tuple[str, int], RecordKind] = field(default_factory=dict[tuple[str, int], RecordKind])
     """uid and revision -> what the record says."""
+    idle: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """uid and revision of what was never seen to serve."""
+    bypassed: set[Serving] = field(default_factory=set[Serving])
+    """What served and no run had let through."""
     held: set[Serving] = field(default_factory=set[Serving])
     """What a run held."""
     let_through: set[Serving] = field(default_factory=set[Serving])
@@ -72,8 +78,11 @@ class Ledger:
             self.names.add((str(record.get("namespace")), str(record.get("workload"))))
             self.newest[uid] = max(revision, self.newest.get(uid, 0))
             self.kinds[uid, revision] = RecordKind(kind)
+            self.bypassed |= {(uid, str(template))} if kind == RecordKind.BYPASS else set()
+            self.idle.add((uid, revision))
             if record.get("ready"):
                 self.served[uid] = str(template)
+                self.idle.remove((uid, revision))
 
 
 def unrecorded(ledger: Ledger, seen: Collection[Rollout]) -> Iterator[tuple[Rollout, RecordKind, str]]:
@@ -83,10 +92,17 @@ def unrecorded(ledger: Ledger, seen: Collection[Rollout]) -> Iterator[tuple[Roll
         yield from _holes(ledger, rollouts)
         served = ledger.served.get(uid, "")
         for each in rollouts:
-            if (uid, each.revision) in ledger.kinds or (each.ready == 0 and each.held):
-                continue
-            yield each, *_kind_of(ledger, each, served)
+            if not _is_settled(ledger, each):
+                yield each, *_kind_of(ledger, each, served)
             served = each.template if each.ready else served
+
+
+def _is_settled(ledger: Ledger, seen: Rollout) -> bool:
+    """Tell whether there is nothing to put on record: it is there, or pods are still to come."""
+    if seen.ready == 0 and (seen.held or seen.pods > 0):
+        return True
+    number = (seen.uid, seen.revision)
+    return number in ledger.kinds and not (number in ledger.idle and seen.ready > 0)
 
 
 def _holes(ledger: Ledger, rollouts: Sequence[Rollout]) -> Iterator[tuple[Rollout, RecordKind, str]]:
@@ -109,7 +125,7 @@ def _kind_of(ledger: Ledger, seen: Rollout, served: str) -> tuple[RecordKind, st
         return RecordKind.UNPOLICED, "no policy guards this workload"
     if first_sight:
         return RecordKind.INITIAL, "it was there when the audit began"
-    if seen.template == served and not recreated:
+    if seen.template == served and (seen.uid, seen.template) not in ledger.bypassed and not recreated:
         return RecordKind.NOTE, "the template that served before, with a new number"
     if seen.ready == 0 and (seen.uid, seen.template) in ledger.held:
         return RecordKind.NOTE, "a run held this template; it has no ready pod"
@@ -123,7 +139,7 @@ def _kind_of(ledger: Ledger, seen: Rollout, served: str) -> tuple[RecordKind, st
 def entry_of_revision(seen: Rollout, kind: RecordKind, message: str, at: str) -> dict[str, Any]:
     """Return the entry of a revision that the sweep found."""
     return {
-        "id": f"{seen.uid}/revision/{seen.revision}",
+        "id": f"{seen.uid}/revision/{seen.revision}/{'serving' if seen.ready else 'idle'}",
         "at": at,
         "kind": kind.value,
         "namespace": seen.namespace,

@@ -132,6 +132,7 @@ def _rollout(deployment: Json, replica_set: Json, targets: set[str]) -> Rollout:
         template=shown.template_hash,
         version=shown.version,
         images=tuple(shown.images),
+        pods=int(under(replica_set, "status", "replicas") or 0),
         ready=int(under(replica_set, "status", "readyReplicas") or 0),
         held=bool(deployment["spec"].get("paused")) and shown.template_hash == asked,
         guarded=name in targets,
