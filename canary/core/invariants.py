@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from canary.api.reasons import PPM, Phase, Reason
+from canary.core import quorum
 from canary.core.actions import AttachRoute, Kill, SetWeight, UnpauseTarget
+from canary.core.approvals import tally
 from canary.core.decision import Because, Decision, Situation, change, record, set_traffic
 from canary.core.evidence import Missing
 
@@ -41,6 +43,19 @@ def a_raise_needs_everything(before: Situation, decision: Decision) -> str | Non
     if evidence.may_shrink is not False:
         return "a raise while an autoscaler may scale the old version down"
     return None
+
+
+def a_raise_is_approved(before: Situation, decision: Decision) -> str | None:
+    """S1: above the cap of the safety policies there are enough approvals of this digest, counted in this look."""
+    asked = decision.status.traffic.weight_ppm
+    if asked <= before.weight_ppm or asked <= quorum.cap_ppm(before):
+        return None
+    given = quorum.usable(before.with_status(decision.status))
+    if tally(given, quorum.asked(before)).suffices and all(
+        each.digest == before.spec.digest for each in given
+    ):
+        return None
+    return f"{asked} ppm without the approvals that it needs"
 
 
 def a_raise_is_one_step(before: Situation, decision: Decision) -> str | None:
@@ -105,6 +120,7 @@ def the_ceiling_covers_the_weight(_: Situation, decision: Decision) -> str | Non
 INVARIANTS: tuple[Invariant, ...] = (
     weight_only_where_phase_allows,
     a_raise_needs_everything,
+    a_raise_is_approved,
     a_raise_is_one_step,
     a_fall_kills,
     no_raise_beside_a_kill,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from canary.api.read import InvalidObject, parse_safety
@@ -33,6 +33,7 @@ from canary.operator.look import Gathered
 from canary.operator.objects import Json, Shelf
 
 logger = logging.getLogger(__name__)
+CENSUS_SECONDS = 1.0
 RIGHT_SECONDS = 5.0  # for so long an answer about a right is believed
 MAX_RIGHTS = 1_000
 
@@ -53,8 +54,9 @@ class Rulebook:
         self._caches = caches
         self._read: Shelf[SafetyPolicySpec] = Shelf(_spec_of)
         self._rights: dict[tuple[str, str], tuple[float, bool]] = {}
-        self._starting = threading.Lock()
-        self._begun: set[str] = set()
+        self._starting, self._counting = threading.Lock(), threading.Lock()
+        self._begun: frozenset[str] = frozenset()
+        self._census: tuple[float, list[tuple[str, Neighbour]]] | None = None
 
     def ruling(self, tier: int) -> Effective | Missing | None:
         """Return what the safety policies say of a tier now; None where none was written for it."""
@@ -115,10 +117,12 @@ class Rulebook:
         with self._starting:
             yield
 
-    def began(self, run: Run) -> None:
-        """Remember that a run has left Held, until the cache says so, too."""
-        if run.status.phase is not Phase.HELD:
-            self._begun.add(run.uid)
+    def began(self, before: Run, after: Run) -> None:
+        """Remember that a run has left Held and takes a place, until the cache says so, too."""
+        left = before.status.phase is Phase.HELD and after.status.phase is not Phase.HELD
+        if left and not after.status.phase.final and after.spec.origin is not Origin.HUMAN:
+            with self._counting:
+                self._begun |= {after.uid}
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
@@ -133,32 +137,28 @@ class Rulebook:
         return [each for each in self._caches.policies.list() if each["metadata"]["name"] in wanted]
 
     def neighbours(self, own_uid: str) -> tuple[Neighbour, ...]:
-        """Return what the limits must know of every run but this one."""
-        return tuple(self._neighbours(own_uid))
+        """Return what the limits must know of every run but this one; counted anew once a second."""
+        now = self._hands.clock.monotonic()
+        if self._census is None or not 0 <= now - self._census[0] < CENSUS_SECONDS:
+            self._census = now, list(self._counted())
+        begun = self._begun
+        others = [(uid, each) for uid, each in self._census[1] if uid != own_uid]
+        return tuple(replace(each, active=True) if uid in begun else each for uid, each in others)
 
-    def _neighbours(self, own_uid: str) -> Generator[Neighbour]:
+    def _counted(self) -> Generator[tuple[str, Neighbour]]:
+        """Yield every run that may matter, by its uid; those that left Held are known to have, from now on."""
         now = self._hands.clock.now()
         since = now - timedelta(days=REPEATS_DAYS)
-        known: set[str] = set()
+        held: set[str] = set()
         for raw in self._caches.runs.list():
             run = StoredRun(raw)
             ended = run.at("finishedAt")
-            held = run.phase == Phase.HELD
-            known |= {run.uid} if held else set()
-            if run.uid == own_uid or (ended is not None and ended < since):
+            if ended is not None and ended < since:
                 continue
-            taken_back = Phase.ROLLED_BACK in (run.phase, run.text("status", "outcomePhase"))
-            exposed = run.at("exposedAt") is not None
-            begun = not held or run.uid in self._begun
-            yield Neighbour(
-                workload=f"{run.namespace}/{run.workload}",
-                active=begun and not run.final and run.origin != Origin.HUMAN,
-                rolled_back_at=(run.at("decidedAt") or ended) if taken_back and exposed else None,
-                lost=max(0.0, run.figure("lost" if taken_back else "lostLow") or 0.0),
-                seen_at=ended or now,
-                orders_a_day=orders_a_day(run, now),
-            )
-        self._begun &= known
+            held |= {run.uid} if run.phase == Phase.HELD else set()
+            yield run.uid, _neighbour(run, ended, now)
+        with self._counting:
+            self._begun &= held
 
     def _may_approve(self, run: Run) -> Mapping[str, bool]:
         """Ask the API server again whether each approver still may; one that it cannot be asked about is left out."""
@@ -187,6 +187,19 @@ class Rulebook:
         self._rights = self._rights if len(self._rights) < MAX_RIGHTS else {}
         self._rights[run.uid, user] = now, allowed
         return allowed
+
+
+def _neighbour(run: StoredRun, ended: datetime | None, now: datetime) -> Neighbour:
+    taken_back = Phase.ROLLED_BACK in (run.phase, run.text("status", "outcomePhase"))
+    exposed = run.at("exposedAt") is not None
+    return Neighbour(
+        workload=f"{run.namespace}/{run.workload}",
+        active=run.phase != Phase.HELD and not run.final and run.origin != Origin.HUMAN,
+        rolled_back_at=(run.at("decidedAt") or ended) if taken_back and exposed else None,
+        lost=max(0.0, run.figure("lost" if taken_back else "lostLow") or 0.0),
+        seen_at=ended or now,
+        orders_a_day=orders_a_day(run, now),
+    )
 
 
 def _spec_of(stored: Json) -> SafetyPolicySpec:

@@ -94,7 +94,7 @@ class RunTicker:
             return None
         with self._rulebook.turn_of(run):
             ticked = self._turn(run, stored)
-            self._rulebook.began(ticked.after)
+            self._rulebook.began(ticked.before, ticked.after)
         return ticked
 
     def _turn(self, run: Run, stored: Json) -> Ticked:

@@ -14,7 +14,7 @@ from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb
 from canary.api.run import Approval
 from canary.api.run import Finding as Pattern
 from canary.api.safety import SafetyPolicySpec, Strength
-from canary.core import machine, quorum
+from canary.core import invariants, machine, quorum
 from canary.core.approvals import Electorate, counted, in_time, tally
 from canary.core.decision import Situation
 from canary.core.evidence import (
@@ -373,3 +373,16 @@ def test_without_a_safety_policy_a_step_asks_for_one_person_as_ever() -> None:
 
 def test_nothing_asked_of_the_whole_traffic_is_a_cap_of_all() -> None:
     assert quorum.cap_ppm(situation(evidence={"safety": None})) == PPM
+
+
+def test_s1_a_judge_that_forgets_the_approvals_is_stopped_in_the_same_look() -> None:
+    start = situation(given("sam"))
+    careless = machine.decide(situation(*BOTH))
+    assert careless.status.traffic.weight_ppm == 500_000
+    forgot = replace(
+        careless, status=careless.status.model_copy(update={"approvals": start.status.approvals})
+    )
+    assert "500000 ppm without the approvals that it needs" in invariants.broken(start, forgot)
+    safe = invariants.enforce(start, forgot)
+    assert safe.status.traffic.weight_ppm == 0
+    assert invariants.enforce(situation(*BOTH), careless) == careless
