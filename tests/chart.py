@@ -85,7 +85,9 @@ def _printed(*words: str) -> str:
 
 def manifests() -> dict[Path, str]:
     """Return what deploy/ holds of the chart; what Kubernetes knows from 1.36 on stands apart."""
-    texts = template("--set", "crds.install=false").removeprefix("---\n").split("\n---\n")
+    texts = (
+        template("--set", "crds.install=false,uninstall.detach=false").removeprefix("---\n").split("\n---\n")
+    )
     newer = [text for text in texts if "\nkind: MutatingAdmission" in text]
     rest = [text for text in texts if text not in newer]
     return {

@@ -112,12 +112,17 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if given.dry_run:
         terminal.note("dry run: nothing was written")
         return Exit.DONE
-    _need_a_controller(session)
+    if holds:
+        _need_a_controller(session)
     if holds and not given.yes and not terminal.ask("Continue?"):
         terminal.note("nothing was written")
         return Exit.USAGE
     for each in holds:
-        _detach(session, each, choice, given)
+        with session.asking("patch", "canarypolicies", each.namespace):
+            begin(session.client, each, choice, given.reason.strip())
+    deadline = time.monotonic() + given.timeout
+    for each in holds:
+        _await(session, each, deadline)
     terminal.lines(f"{each.where}: given back; policy {each.policy} is deleted" for each in holds)
     return Exit.DONE
 
@@ -236,10 +241,8 @@ def finish(client: Client, hold: Hold) -> None:
         client.delete(hold.ref, uid=policy["metadata"]["uid"], intent=Intent.NEUTRAL)
 
 
-def _detach(session: Session, hold: Hold, choice: Choice, given: Namespace) -> None:
-    with session.asking("patch", "canarypolicies", hold.namespace):
-        begin(session.client, hold, choice, given.reason.strip())
-    deadline = time.monotonic() + given.timeout
+def _await(session: Session, hold: Hold, deadline: float) -> None:
+    """Wait until the controller has given all back, then delete the policy."""
     while not is_done(session.client, hold):
         if time.monotonic() >= deadline:
             raise UnavailableError(

@@ -64,7 +64,10 @@ class Installation:
         self._ending = ending
         self._processes: list[subprocess.Popen[bytes]] = []
         bed.namespace(INSTALLED, RESTRICTED)
-        flags = ("--set", f"namespace={SHOP},cluster=bed,sinks.webhooks[0].name=on-call")
+        flags = (
+            "--set",
+            f"namespace={SHOP},cluster=bed,uninstall.detach=false,sinks.webhooks[0].name=on-call",
+        )
         flags += ("--set", f"sinks.webhooks[0].url={shop.pages.url}/page")
         self.helm("upgrade", "--install", "canary", str(chart.CHART), "--take-ownership", *flags)
 
@@ -218,7 +221,11 @@ def test_the_charts_rights_are_enough_in_one_namespace(notes: Notes, account: st
 
 def test_the_sentinel_needs_every_right_that_it_has(notes: Notes) -> None:
     routes, others = "gateway.networking.k8s.io/httproutes", "gateway.networking.k8s.io/grpcroutes"
-    rarer = {("get", routes), ("get", others), ("patch", others)}  # where somebody writes in between, or serves gRPC
+    rarer = {
+        ("get", routes),
+        ("get", others),
+        ("patch", others),
+    }  # where somebody writes in between, or serves gRPC
     assert notes.rights["sentinel"][0] | rarer == granted(rules_of("sentinel"))
 
 

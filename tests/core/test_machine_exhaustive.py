@@ -3,12 +3,15 @@
 import gc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from machine_walk import DESIGN, LETTERS, PODS, Letter, Move, State, diagram, look, start, walk, written
 
 from canary.api.reasons import PPM, Phase, Verb, Verdict
 from canary.core import invariants, machine
+from canary.core.actions import FreezeScaler
+from canary.core.intent import SPLIT
 
 BLINDING = {"no data ever", "no data for long", "no data for a moment", "route unreadable", "side unreadable"}
 
@@ -74,6 +77,19 @@ def test_missing_data_never_raises(moves: list[Move]) -> None:
     for move in moves:
         if move.letter.name in BLINDING and move.decision.status.phase is not Phase.COMMITTING:
             assert move.decision.status.traffic.weight_ppm <= move.before.status.traffic.weight_ppm
+
+
+def test_an_autoscaler_is_frozen_before_anything_rises(moves: list[Move]) -> None:
+    free = [move for move in moves if move.letter.closes == "autoscaler"]
+    split = [move for move in free if move.decision.status.phase in SPLIT]
+    assert split
+    assert all(FreezeScaler() in move.decision.actions for move in split)
+    raised = (
+        move for move in moves if move.after.status.traffic.weight_ppm > move.before.status.traffic.weight_ppm
+    )
+    first = next(move for move in raised if move.decision.status.phase is Phase.PROGRESSING)
+    evidence = replace(first.situation.evidence, may_shrink=True)
+    assert invariants.broken(replace(first.situation, evidence=evidence), first.decision)
 
 
 def test_the_lock_is_open_only_while_a_tested_template_rolls(moves: list[Move]) -> None:

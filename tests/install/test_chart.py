@@ -22,7 +22,7 @@ import canary
 from canary import sentinel
 from canary.api.read import parse_people
 from canary.api.reasons import GROUP, MACHINE_VERBS, Verb
-from canary.cli import controller
+from canary.cli import controller, detaching
 from canary.clock import WallClock
 from canary.guard.policies import guard, version_of
 from canary.guard.policy import Settings
@@ -76,9 +76,10 @@ def test_the_charts_crds_and_guard_are_those_of_the_code() -> None:
 def test_the_guard_is_what_the_controller_looks_for(kubernetes: str) -> None:
     groups, accounts = ("platform", "system:masters"), ("system:serviceaccount:flux-system:kustomize",)
     told = json.dumps({"platformGroups": groups, "gitopsAccounts": accounts})
+    leaving = "system:serviceaccount:ops:canary-uninstall"
     for words, known in (
-        ((), Settings("ops")),
-        (("--set-json", f"guard={told}"), Settings("ops", groups, accounts)),
+        (("--set", "uninstall.detach=false"), Settings("ops")),
+        (("--set-json", f"guard={told}"), Settings("ops", groups, (*accounts, leaving))),
     ):
         objects = chart.rendered(*words, "--kube-version", kubernetes, namespace="ops")
         found = [each for each in objects if "AdmissionPolicy" in each["kind"]]
@@ -135,6 +136,32 @@ def test_every_pod_is_restricted_and_writes_nowhere(preset: str) -> None:
             assert (rules["allowPrivilegeEscalation"], rules["readOnlyRootFilesystem"]) == (False, True)
             assert rules["capabilities"] == {"drop": ["ALL"]}
             assert each["resources"]["limits"]["memory"] == each["resources"]["requests"]["memory"]
+
+
+def test_an_uninstall_gives_every_deployment_back_first_and_only_as_a_hook() -> None:
+    found = [
+        each for each in chart.rendered() if "helm.sh/hook" in (each["metadata"].get("annotations") or {})
+    ]
+    assert {each["kind"] for each in found} == {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"}
+    assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in found} == {"pre-delete"}
+    spec = only(found, "Job")["spec"]
+    assert (spec["backoffLimit"], spec["template"]["spec"]["restartPolicy"]) == (0, "Never")
+    (job,) = spec["template"]["spec"]["containers"]
+    parser = ArgumentParser(exit_on_error=False)
+    detaching.configure("detach", parser)
+    given = parser.parse_args(job["args"][1:])
+    assert (job["command"], job["args"][0], given.all, given.yes) == (["canary"], "detach", True, True)
+    assert not (given.accept or given.reject), "a held change is a person's to decide"
+    assert given.timeout < spec["activeDeadlineSeconds"]
+    assert job["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not any("Job" in path.read_text() for path in chart.manifests())
+    assert not [each for each in chart.rendered("--set", "uninstall.detach=false") if each["kind"] == "Job"]
+
+
+def test_who_gives_back_may_write_policies_and_nothing_else() -> None:
+    grants = granted(only(chart.rendered(), "ClusterRole", f"{chart.NAMESPACE}:canary-uninstall")["rules"])
+    writes = {right for right in grants if right[0] not in READING}
+    assert writes == {(verb, f"{GROUP}/canarypolicies") for verb in ("patch", "delete")}
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -23,6 +23,11 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+{{/* The machines that may write policies: those that people name, and the one that gives everything back at the end. */}}
+{{- define "canary.policyWriters" -}}
+{{- $uninstall := printf "system:serviceaccount:%s:canary-uninstall" .Release.Namespace -}}
+{{- ternary (append .Values.guard.gitopsAccounts $uninstall) .Values.guard.gitopsAccounts .Values.uninstall.detach | toJson -}}
+{{- end }}
 {{/* The kubelet's own words for a pod that stays off the nodes of its like. */}}
 {{- define "canary.spread" -}}
 - maxSkew: 1
