@@ -70,8 +70,9 @@ class Orphans:
         for side in sides:
             if (side["metadata"]["namespace"], side["metadata"]["labels"].get(Mark.TARGET)) not in targets:
                 self._clear(side, named)
+        enforced = _targets(self._caches[CANARYPOLICIES.plural].list(self._namespace))
         for deployment in self._labelled(Mark.GUARDED):
-            self._tell_if_nobody_enforces(deployment)
+            self._tell_if_nobody_enforces(deployment, enforced)
         return BUSY_SECONDS if any(busy) else LOOK_SECONDS
 
     # -- what belongs to whom --------------------------------------------------------------------------------------
@@ -158,16 +159,16 @@ class Orphans:
 
     # -- the hold --------------------------------------------------------------------------------------------------
 
-    def _tell_if_nobody_enforces(self, deployment: Json) -> None:
+    def _tell_if_nobody_enforces(self, deployment: Json, enforced: set[Place]) -> None:
         """Say on a Deployment that is held, and that no policy speaks of, how its hold ends."""
         namespace, name, uid = (deployment["metadata"][key] for key in ("namespace", "name", "uid"))
         now = self._hands.clock.monotonic()
-        if _targets(self._caches[CANARYPOLICIES.plural].list(namespace), name):
+        if (namespace, name) in enforced:
             self._told.pop(uid, None)
             return
         if now - self._told.get(uid, -TELL_SECONDS) < TELL_SECONDS:
             return
-        if _targets(self._stored(CANARYPOLICIES, namespace), name):
+        if (namespace, name) in _targets(self._stored(CANARYPOLICIES, namespace)):
             return
         text = f"no CanaryPolicy speaks of {name}, and its changes stay held (spec.paused): `canary detach "
         text += f"{namespace}/{name}` gives it back, and so does its policy applied again with mode: Observe"
@@ -184,5 +185,9 @@ def _is_under_way(run: Json) -> bool:
     return status.get("phase", Phase.HELD) != Phase.HELD and not status.get("tidiedAt")
 
 
-def _targets(policies: Iterable[Json], name: str) -> bool:
-    return any(((each.get("spec") or {}).get("target") or {}).get("name") == name for each in policies)
+def _targets(policies: Iterable[Json]) -> set[Place]:
+    """Return the Deployments that policies speak of."""
+    return {
+        (each["metadata"]["namespace"], ((each.get("spec") or {}).get("target") or {}).get("name", ""))
+        for each in policies
+    }
