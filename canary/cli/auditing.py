@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from canary.api.read import InvalidObject
 from canary.audit.chain import Head, Record, parse_head, readable, verify
 from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
@@ -87,13 +88,18 @@ def _records(given: Namespace, terminal: Terminal) -> Iterable[Record]:
         return readable(open_store(given.audit, given.token_file).lines())
     terminal.note("no --audit: these are the runs that the cluster still holds, and no chain proves them")
     session = Session(access_of(given), terminal)
-    return sorted(_of_runs(session.runs(given.namespace or None)), key=lambda record: str(record["at"]))
+    found = _of_runs(session.runs(given.namespace or None), terminal)
+    return sorted(found, key=lambda record: str(record["at"]))
 
 
-def _of_runs(runs: Iterable[StoredRun]) -> Iterator[Record]:
-    """Yield the records that the runs would have left."""
+def _of_runs(runs: Iterable[StoredRun], terminal: Terminal) -> Iterator[Record]:
+    """Yield the records that the runs would have left; one that cannot be read is said and left out."""
     for stored in runs:
-        found = run_of(stored.raw, Limits())
+        try:
+            found = run_of(stored.raw, Limits())
+        except InvalidObject as error:
+            terminal.note(f"{error.code} run {stored.namespace}/{stored.name} is left out: {error}")
+            continue
         unrecorded = change(found.status, audit=type(found.status.audit)())
         yield from (entry_of(found, each) for each in due(unrecorded))
 

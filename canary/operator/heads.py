@@ -99,7 +99,9 @@ class Heads:
         except CanaryError as error:
             logger.warning("the head of the audit was not told: %s", error)
             return
-        self._tell(self._call(found) if found else self._hourly(head))
+        page = self._call(found) if found else self._hourly(head)
+        if page is not None:
+            self._tell(page)
 
     def _published(self) -> Published | None:
         lease = self._hands.client.get(self._lease)
@@ -127,10 +129,12 @@ class Heads:
         if self._hands.client.merge_patch(self._lease, patch, intent=Intent.NEUTRAL) is not None:
             self._ours = head
 
-    def _hourly(self, head: Head) -> Page:
+    def _hourly(self, head: Head) -> Page | None:
         """Return the note that the sinks shall have: another one after an hour, if there is another head."""
         now, note = self._hands.clock.now(), self._note
         text = f"head {head}"
+        if head.sequence == 0:
+            return None
         if note is None or (now >= note.at + TOLD_EVERY and note.body != text):
             note = self._page(str(head), Opening.NONE, f"the audit has {head.sequence} records", text)
             self._note = note
