@@ -441,7 +441,7 @@ def test_the_alerts_ask_for_what_the_controller_shows() -> None:
     shown = set(re.findall(r"^# HELP (\S+)", telemetry.exposition().decode(), re.MULTILINE))
     asked = set(re.findall(r"canary_\w+", " ".join(alert_expressions())))
     assert asked - shown <= {"canary_watch_contact_age_seconds"}, "shown once there is a reflector"
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 def alert_expressions() -> list[str]:
