@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cluster simulate lint format acceptance bench docs lock clean
+.PHONY: help demo test test-cluster simulate lint format acceptance bench image docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -43,6 +43,9 @@ acceptance: .venv/test.stamp ## the demo over 20 seeds against its promise, minu
 bench: .venv/bench.stamp ## measure the judge against the bound and against others; half an hour, ARGS=--quick for less
 	@python -m pytest tests/bench
 	@python tests/bench/detection.py $(ARGS)
+
+image: ## build the image; needs docker, or DOCKER=podman
+	@$(or $(DOCKER),docker) build --file deploy/Dockerfile --tag canary-controller:0.1.0 .
 
 docs: .venv/run.stamp ## write the reference pages, the chart's CRDs and deploy/ anew; deploy/ needs helm
 	@python tests/api/crd_reference.py > docs/reference/crd.md

@@ -17,6 +17,7 @@ from typing import Any
 
 import chart
 import pytest
+import yaml
 from cluster_bed import ACCOUNTS, INSTALLED, Bed
 from controller_rights import Right, granted, rules_of, used
 from shop_on_bed import Shop, shop_open
@@ -184,6 +185,16 @@ def notes(bed: Bed) -> Iterator[Notes]:
             crds=crds(bed),
             policy=bed.admin.get(CANARYPOLICIES.at(SHOP, manifests.NAME)) or {},
         )
+
+
+@pytest.mark.parametrize("preset", chart.presets())
+def test_the_api_server_takes_every_preset(bed: Bed, preset: str) -> None:
+    theirs = ("PodMonitor", "PrometheusRule")  # of the Prometheus operator, which is not here
+    made = [each for each in chart.rendered(*chart.presets()[preset]) if each["kind"] not in theirs]
+    words = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+    done = bed.kubectl("admin", *words, given=yaml.safe_dump_all(made))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(made)
 
 
 def test_a_restricted_namespace_admits_every_pod(notes: Notes) -> None:

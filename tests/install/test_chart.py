@@ -434,6 +434,14 @@ def test_the_alerts_are_rules_that_prometheus_takes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_each_alert_comes_when_it_should_and_not_before(tmp_path: Path) -> None:
+    for file in (chart.CHART / "files" / "alerts.yaml", Path(__file__).with_name("alerts.test.yaml")):
+        (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    command = [require_program("promtool"), "test", "rules", "alerts.test.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_alerts_ask_for_what_the_controller_shows() -> None:
     telemetry = Telemetry(WallClock(), "1", "")
     telemetry.watch_queue(WorkQueue(WallClock()))
