@@ -21,13 +21,14 @@ from guard_on_bed import (
     give_pod,
     installed,
     rights_given,
+    travel,
     type_warnings,
 )
 
 from canary.api.change import ChangeAnnotation
 from canary.guard.fingerprint import KINDS, Fingerprint, differences
 from canary.guard.mutations import MUTATIONS, manifests
-from canary.guard.policies import guard, version_of
+from canary.guard.policies import guard, policies, version_of
 from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Settings
 from canary.kube.client import Intent
 from canary.kube.resources import CANARYREQUESTS
@@ -80,6 +81,39 @@ def test_a_road_is_open_to_those_whom_the_table_names(guarded: Bed, road: Road) 
     assert {user: fate(guarded, road, user) for user in EVERYBODY} == wanted
 
 
+def canary(bed: Bed, *words: str, user: str = "admin") -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user."""
+    command = [sys.executable, "-m", "canary.cli.main", *words, "--kubeconfig", str(bed.kubeconfig(user))]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+ASKED = {
+    ("alice", "hold"): "",
+    ("agent", "hold"): "",
+    ("bob", "approve"): "",
+    ("bob", "promote"): "",
+    ("alice", "approve"): "you may not ask for this",
+    ("agent", "promote"): "a machine may ask to abort and to hold only",
+}
+
+
+@pytest.mark.parametrize(("user", "verb"), ASKED)
+def test_the_command_line_fills_in_what_the_guard_wants_to_know(guarded: Bed, user: str, verb: str) -> None:
+    words = (verb, "run/shop-1", "--namespace", roads.SHOP, "--reason", roads.TEXT, "--dry-run")
+    done = canary(guarded, *words, user=user)
+    said = ASKED[user, verb]
+    assert said in done.stderr
+    assert done.returncode == (4 if said else 0), done.stderr
+
+
+def test_every_rule_is_the_first_to_refuse_something(guarded: Bed) -> None:
+    """So a rule that is weakened to nothing makes the tables fail: no other one stands before it everywhere."""
+    every = [(road, user) for table in TABLES.values() for road in table.values() for user in EVERYBODY]
+    said = " ".join({travel(guarded, road, user)[1] for road, user in every if user not in road.open_to})
+    rules = [(policy.name, rule.says) for policy in policies(SETTINGS) for rule in policy.rules]
+    assert [(name, says) for name, says in rules if says not in said] == []
+
+
 @pytest.mark.parametrize("rule", TABLES)
 def test_a_rule_is_asked_at_least_forty_times(rule: str) -> None:
     table = TABLES[rule]
@@ -118,12 +152,6 @@ def test_a_weakened_rule_is_found(guarded: Bed, name: str) -> None:
     guarded.admin.merge_patch(ref, {"spec": back}, intent=Intent.NEUTRAL)
     assert found == (f"{ref.resource.kind} {ref.name} was changed (spec.{next(iter(patch))})",)
     assert differences(guarded.admin, guard(SETTINGS, OLDER)) == ()
-
-
-def canary(bed: Bed, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as the administrator."""
-    command = [sys.executable, "-m", "canary.cli.main", *words, "--kubeconfig", str(bed.kubeconfig("admin"))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_command_line_says_what_is_missing(guarded: Bed) -> None:
