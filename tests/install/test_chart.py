@@ -151,7 +151,7 @@ def test_an_uninstall_gives_every_deployment_back_first_and_only_as_a_hook() -> 
     detaching.configure("detach", parser)
     given = parser.parse_args(job["args"][1:])
     assert (job["command"], job["args"][0], given.all, given.yes) == (["canary"], "detach", True, True)
-    assert not (given.accept or given.reject), "a held change is a person's to decide"
+    assert not any((given.accept, given.reject)), "a held change is a person's to decide"
     assert given.timeout < spec["activeDeadlineSeconds"]
     assert job["securityContext"]["readOnlyRootFilesystem"] is True
     assert not any("Job" in path.read_text() for path in chart.manifests())
