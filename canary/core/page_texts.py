@@ -153,7 +153,11 @@ def commands(run: StoredRun, reason: Reason) -> list[str]:
     if reason in (Reason.WORKLOAD_GONE, Reason.WORKLOAD_RECREATED):
         return [f"{kubectl} get deployment,replicaset,controllerrevision", f"canary status {target}"]
     if reason is Reason.GUARD_MISSING:
-        return ["canary guard | kubectl apply --server-side -f -", f"canary abort {target} --now"]
+        return [
+            "canary guard | kubectl replace -f -      # what was changed",
+            "canary guard | kubectl apply --server-side -f -      # what is missing",
+            f"canary abort {target} --now",
+        ]
     if reason is Reason.AUDIT_WRITE_FAILED:
         return ["canary audit verify      # with the controller's --audit", f"canary status {target}"]
     if reason is Reason.UNPAUSED_BY_OTHERS:

@@ -4,6 +4,7 @@ All of them hold every ordinary right, the administrator and a senior also that 
 guard alone. The requests are dry runs, which the rules do not spare, so each of them meets the same world.
 """
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from guard_on_bed import (
     fate,
     give_pod,
     installed,
+    merge,
     rights_given,
     travel,
     type_warnings,
@@ -87,6 +89,51 @@ def canary(bed: Bed, *words: str, user: str = "admin") -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+RANDOM_EDITS = 600
+
+
+def random_rule(chance: random.Random) -> dict[str, Any]:
+    """Return a rule with up to three references, of any weight or none, and perhaps a mirror."""
+
+    def ref() -> dict[str, Any]:
+        name = chance.choice(["shop", "shop", "other", "shop-canary", "shop-lastgood"])
+        weight = chance.choice([None, 0, 0, 1, 1_000_000])
+        return {"name": name, "port": 80, **({} if weight is None else {"weight": weight})}
+
+    def mirror() -> dict[str, Any]:
+        to = {"name": chance.choice(["shop", "shop-canary"]), "port": 80}
+        return {"filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": to}}]}
+
+    refs = [{**ref(), **(mirror() if chance.random() < 0.1 else {})} for _ in range(chance.randint(0, 3))]
+    return {"backendRefs": refs, **(mirror() if chance.random() < 0.1 else {})}
+
+
+def may_stand(rules: list[dict[str, Any]]) -> bool:
+    """Tell whether anybody may write these rules over a route that names a side: the rule, said another way."""
+    for rule in rules:
+        refs = rule["backendRefs"]
+        filters = [each for holder in (rule, *refs) for each in holder.get("filters", [])]
+        mirrored = [each["requestMirror"]["backendRef"]["name"] for each in filters]
+        reached = [each["name"] for each in refs if each.get("weight", 1) > 0]
+        if {"shop-canary", "shop-lastgood"} & {*mirrored, *reached} or (refs and not reached):
+            return False
+    return True
+
+
+def test_of_random_edits_of_a_route_those_pass_that_reach_no_side_and_leave_nobody_without(
+    guarded: Bed,
+) -> None:
+    seed = random.randrange(10**9)
+    chance, met = random.Random(seed), {True: 0, False: 0}
+    for number in range(RANDOM_EDITS):
+        rules = [random_rule(chance) for _ in range(chance.randint(1, 2))]
+        edit = merge("routes", roads.ROUTE, {"spec": {"rules": rules}}, "alice")
+        allowed = may_stand(rules)
+        assert fate(guarded, edit, "alice") == ("passes" if allowed else "refused"), (seed, number, rules)
+        met[allowed] += 1
+    assert min(met.values()) > RANDOM_EDITS / 20, (seed, met)
+
+
 ASKED = {
     ("alice", "hold"): "",
     ("agent", "hold"): "",
@@ -145,12 +192,26 @@ def test_what_is_stored_is_what_was_printed(guarded: Bed) -> None:
 @pytest.mark.parametrize("name", WEAKENED)
 def test_a_weakened_rule_is_found(guarded: Bed, name: str) -> None:
     ref, patch = WEAKENED[name]
-    stored = (guarded.admin.get(ref) or {})["spec"]
     guarded.admin.merge_patch(ref, {"spec": patch}, intent=Intent.NEUTRAL)
     found = differences(guarded.admin, guard(SETTINGS, OLDER))
-    back = {field: stored.get(field) for field in patch}  # null where there was none
-    guarded.admin.merge_patch(ref, {"spec": back}, intent=Intent.NEUTRAL)
+    put_back(guarded, "replace")
     assert found == (f"{ref.resource.kind} {ref.name} was changed (spec.{next(iter(patch))})",)
+    assert differences(guarded.admin, guard(SETTINGS, OLDER)) == ()
+
+
+def put_back(bed: Bed, *words: str) -> None:
+    """Do what the page of a broken guard says."""
+    printed = canary(bed, "guard", "--kubernetes", "1.35", *FLAGS).stdout
+    done = bed.kubectl("admin", *words, "-f", "-", given=printed)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_rule_that_is_gone_is_found(guarded: Bed) -> None:
+    stored = guarded.admin.get(BINDING) or {}
+    guarded.admin.delete(BINDING, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
+    found = differences(guarded.admin, guard(SETTINGS, OLDER))
+    put_back(guarded, "apply", "--server-side")
+    assert found == ("ValidatingAdmissionPolicyBinding canary-guard-workload is missing",)
     assert differences(guarded.admin, guard(SETTINGS, OLDER)) == ()
 
 
