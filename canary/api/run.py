@@ -286,6 +286,21 @@ class Approval(Model):
     """When."""
 
 
+class Bypass(Model):
+    """Break-glass: a person lets this run pass what the safety policies ask, for a time. It is paged and reviewed."""
+
+    request: Name
+    """The CanaryRequest."""
+    requester: Annotated[str, Field(max_length=256)]
+    """Who."""
+    reason: Sentence
+    """Why."""
+    at: Timestamp
+    """When."""
+    expires_at: Timestamp
+    """From then on the run is held to the rules again; what they do not allow is taken away."""
+
+
 class TimelineEntry(Model):
     """One thing that happened."""
 
@@ -371,6 +386,8 @@ class CanaryRunStatus(Model):
     """promote --to: go no further."""
     approvals: Annotated[list[Approval], Field(max_length=MAX_APPROVALS)] = []
     """Approvals and rejections, as verified."""
+    bypass: Bypass | None = None
+    """The bypass that was used; its end does not remove it from the record."""
     handled: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_HANDLED)] = []
     """uids of the requests that were answered, newest last."""
     actor: Annotated[str, Field(max_length=256)] = ""

@@ -8,9 +8,18 @@ import subprocess
 import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from datetime import timedelta
 
 from canary.api.reasons import Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, percentage
+from canary.cli.arguments import (
+    access_of,
+    add_access,
+    add_output,
+    add_patience,
+    add_target,
+    percentage,
+    seconds,
+)
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for_answer
@@ -22,6 +31,7 @@ from canary.core.stored import StoredRun, ppm_of
 from canary.core.wording import duration, no_such_step, share
 from canary.errors import RefusedError, UnavailableError
 
+MIN_BYPASS_REASON = 30  # characters
 MIN_REVIEW_REASON = 20  # characters: an approval says what was read
 LOWERING = frozenset({Verb.HOLD, Verb.REJECT})  # cannot raise exposure: no question is asked
 REVIEWS = frozenset({Verb.APPROVE, Verb.REJECT})
@@ -44,6 +54,15 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         )
         parser.add_argument(
             "--key", default="", metavar="FILE", help="security key (sk-*) to sign with: touch it"
+        )
+    if verb == Verb.BYPASS:
+        parser.add_argument(
+            "--for",
+            dest="lasts",
+            type=seconds,
+            default=3600.0,
+            metavar="DURATION",
+            help="default 1h, at most 4h",
         )
     if Verb(verb) not in LOWERING:
         parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -89,6 +108,8 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
         extra["digest"] = run.text("spec", "digest")
     if verb is Verb.APPROVE and given.accept:
         extra["accepts"] = given.accept
+    if verb is Verb.BYPASS:
+        extra["expiresAt"] = f"{session.now() + timedelta(seconds=given.lasts):%Y-%m-%dT%H:%M:%SZ}"
     sign = _signing(run, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
     return Asking(verb, run, given.reason.strip(), extra, sign=sign)
 
@@ -139,7 +160,7 @@ def _check_state(verb: Verb, run: StoredRun) -> None:
             text = f"attempt {run.attempt} of {MAX_ATTEMPTS} was the last of this change: push a fix. See {where}"
             raise RefusedError(text, code="CAN-5002")
         return
-    if run.final:
+    if run.final and not (verb is Verb.APPROVE and run.bypassed):  # a bypass is reviewed when it is over
         text = f"the run is {run.phase}; nothing to {verb}. {where} shows it"
         raise RefusedError(text, code="CAN-5001" if run.phase == Phase.SUPERSEDED else "CAN-5002")
 
@@ -147,6 +168,9 @@ def _check_state(verb: Verb, run: StoredRun) -> None:
 def _check_reason(verb: Verb, reason: str) -> None:
     if verb in REVIEWS and len(reason) < MIN_REVIEW_REASON:
         text = f"say in {MIN_REVIEW_REASON} characters or more what you read and why: --reason TEXT"
+        raise RefusedError(text, code="CAN-2102")
+    if verb is Verb.BYPASS and len(reason) < MIN_BYPASS_REASON:
+        text = f"say in {MIN_BYPASS_REASON} characters or more what is at stake and who knows of it: --reason TEXT"
         raise RefusedError(text, code="CAN-2102")
     if verb is not Verb.HOLD and not reason:
         raise RefusedError(f"say why you {verb}: --reason TEXT. It stands in the record", code="CAN-2102")
@@ -188,6 +212,13 @@ def _effect(asking: Asking) -> str:
             return f"the run ends; {run.old} serves 100 %"
         case Verb.RETRY:
             return f"{run.new} is tried again from no traffic on, with fresh evidence; approvals are void"
+        case Verb.BYPASS:
+            return (
+                "no approval, freeze or limit holds it for that time; evidence against it still takes it back. "
+                "People are paged, and no other change of it begins before two others have reviewed this"
+            )
+        case Verb.APPROVE if run.final:
+            return "none on traffic: two people's review of the bypass lets the next change begin"
         case Verb.RESUME if run.phase == Phase.PAUSED:
             return f"{run.new} starts over at {_step_share(run, 0)} once its gates are open"
         case Verb.PROMOTE if asking.extra.get("to"):

@@ -46,6 +46,7 @@ VERBS = {
     "approve": Verb("acting", "approve what you have read", "act"),
     "reject": Verb("acting", "reject what you have read", "act"),
     "retry": Verb("acting", "try a version again that was taken back", "act"),
+    "bypass": Verb("acting", "break the glass: past approvals, freezes, limits, for a time; paged", "act"),
     "wait": Verb("waiting", "wait for a verdict on your revision; the exit code is the verdict", "CI"),
     "lint": Verb("linting", "what would be refused, and why, before anything runs", "CI"),
     "flag": Verb("flag", "whose work a change is, as annotations that carry its record", "CI"),

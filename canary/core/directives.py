@@ -6,13 +6,18 @@ that as they always do, so no word of a person overrules evidence.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
-from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, CanaryRunStatus
+from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, Bypass, CanaryRunStatus
 from canary.core import gates, quorum
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
+from canary.core.guards import AFTER_COMMIT
 from canary.core.wording import no_such_step, share
+
+MIN_BYPASS_REASON = 30  # characters
+DEFAULT_BYPASS, MAX_BYPASS = timedelta(hours=1), timedelta(hours=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,9 @@ def hear(situation: Situation) -> Heard:
 
 
 def _is_for_the_policy(situation: Situation, directive: Directive) -> bool:
-    """A retry of a run that is over starts another run: the policy answers it."""
-    return directive.verb is Verb.RETRY and situation.phase.final
+    """A retry of a run that is over starts another run, and a review of a bypass lets one: the policy answers both."""
+    reviews = directive.verb is Verb.APPROVE and situation.status.bypass is not None
+    return situation.phase.final and (directive.verb is Verb.RETRY or reviews)
 
 
 def _handled(status: CanaryRunStatus, directive: Directive) -> CanaryRunStatus:
@@ -67,6 +73,7 @@ def _answer(situation: Situation, directive: Directive) -> _Reply:
         Verb.RESUME: _resume,
         Verb.PROMOTE: _promote,
         Verb.APPROVE: _approve,
+        Verb.BYPASS: _bypass,
     }
     handler = handlers.get(directive.verb)
     if handler is None:
@@ -154,6 +161,32 @@ def _approve(situation: Situation, directive: Directive) -> _Reply:
     if quorum.asked(situation) != (0, 0):
         return status, True, f"recorded; {missing or 'that is all that was asked'}"
     return status, True, f"recorded for {share(situation.spec.steps[index].weight)}"
+
+
+def _bypass(situation: Situation, directive: Directive) -> _Reply:
+    """Break the glass: loudly, for a time, and never against evidence."""
+    if len(directive.reason) < MIN_BYPASS_REASON:
+        text = f"say in {MIN_BYPASS_REASON} characters or more what is at stake and who knows of it"
+        return situation.status, False, text
+    if situation.phase in AFTER_COMMIT:
+        return situation.status, False, f"the run is {situation.phase.value}; nothing holds it any more"
+    longest = situation.now + MAX_BYPASS
+    ends = min(directive.expires_at or situation.now + DEFAULT_BYPASS, longest)
+    if ends <= situation.now:
+        return situation.status, False, "it ended before it was asked for; give a later time"
+    who = directive.requester
+    bypass = Bypass(
+        request=directive.name,
+        requester=who[:256],
+        reason=directive.reason[:1024],
+        at=situation.now,
+        expires_at=ends,
+    )
+    because = Because(Reason.BYPASS_USED, f"break-glass by {who}: {directive.reason}", who)
+    status = record(situation.now, change(situation.status, bypass=bypass), because)
+    minutes = (ends - situation.now).total_seconds() / 60
+    text = f"for {minutes:.0f} min no approval, freeze or limit holds it; evidence does, and two others review it"
+    return status, True, text
 
 
 def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:

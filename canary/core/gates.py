@@ -120,6 +120,8 @@ def evidence_suffices(situation: Situation) -> Closed | None:
         return Closed(Reason.ROUTE_NOT_ACCEPTED, "the weight is written; waiting to see it obeyed")
     if isinstance(finding, Missing):
         return Closed(Reason.NO_DATA_YET, finding.detail)
+    if finding.verdict is Verdict.CONTINUE and quorum.bypassed(situation):
+        return None  # nothing speaks against it, and a person answers for not waiting
     if finding.verdict is not Verdict.ADVANCE:
         return Closed(finding.reason, finding.message)
     needed = situation.spec.steps[status.step].min_orders
@@ -131,7 +133,7 @@ def evidence_suffices(situation: Situation) -> Closed | None:
 
 def next_step_is_approved(situation: Situation) -> Closed | None:
     step, index = situation.next_step, situation.status.step + 1
-    if step is None or not step.approval:
+    if step is None or not step.approval or quorum.bypassed(situation):
         return None
     given = [a for a in situation.status.approvals if a.step == index and a.counts and a.verb != Verb.REJECT]
     if given:
@@ -148,21 +150,26 @@ def below_the_cap(situation: Situation) -> Closed | None:
 
 
 # What the safety policies ask: first what nobody can help now, then what people can give.
-_SAFETY: tuple[Gate, ...] = (
-    limits.safety_is_readable,
-    limits.no_freeze_is_on,
-    limits.brake_is_off,
-    limits.budget_is_left,
-    quorum.cooled_down,
-    quorum.approvals_suffice,
-    quorum.findings_are_accepted,
+_SAFETY: tuple[Gate, ...] = tuple(
+    map(
+        quorum.unless_bypassed,
+        (
+            limits.safety_is_readable,
+            limits.no_freeze_is_on,
+            limits.brake_is_off,
+            limits.budget_is_left,
+            quorum.cooled_down,
+            quorum.approvals_suffice,
+            quorum.findings_are_accepted,
+        ),
+    )
 )
 START_GATES: tuple[Gate, ...] = (
     outside_allows,
     nobody_holds,
-    limits.origin_is_allowed,
+    quorum.unless_bypassed(limits.origin_is_allowed),
     *_SAFETY,
-    limits.a_place_is_free,
+    quorum.unless_bypassed(limits.a_place_is_free),
     workload_is_whole,
     controller_leads,
 )

@@ -29,6 +29,7 @@ from canary.core.explain import MAX_ATTEMPTS
 from canary.core.origin import carried
 from canary.core.patterns import findings
 from canary.core.record import change_digest, policy_digest, record_of
+from canary.core.reviews import Review, answers_to, review_owed
 from canary.core.templates import Earlier, Proposal
 
 MAX_STEPS = 21  # of a run
@@ -94,6 +95,8 @@ class Seen:
     """Requests to let a held change go as it is; each names the template by its hash."""
     frozen_seconds: float = 0.0
     """When the target's autoscaler may scale down again; 0: it may now, or there is none."""
+    reviews: tuple[Review, ...] = ()
+    """Words on bypasses, the answered ones first."""
     ruling: Effective | Missing | None = None
     """What the safety policies in force say of this tier; None: none was written for it."""
 
@@ -123,7 +126,7 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     intake = _enforce(policy, seen, status)
     text = "the policy enforces, and lets no change pass unjudged; `canary detach` sets mode Observe first"
     refused = [Answer(each.uid, each.name, False, text) for each in seen.bypasses]
-    return replace(intake, answers=(*intake.answers, *refused))
+    return replace(intake, answers=(*intake.answers, *refused, *answers_to(seen.reviews)))
 
 
 def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
@@ -272,6 +275,9 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     assert isinstance(workload, Workload)
     assert desired is not None
     assert desired.serving is not None
+    owed = review_owed(seen.runs, seen.reviews)
+    if owed:
+        return Intake(status, reason=Reason.BYPASS_USED, message=owed)
     if isinstance(seen.ruling, Missing):
         text = f"a change is held until the safety policies can be read: {seen.ruling.detail}"
         return Intake(status, reason=Reason.LIMIT_REACHED, message=text)

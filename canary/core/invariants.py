@@ -47,11 +47,11 @@ def a_raise_needs_everything(before: Situation, decision: Decision) -> str | Non
 
 def a_raise_is_approved(before: Situation, decision: Decision) -> str | None:
     """S1: above the cap of the safety policies there are enough approvals of this digest, counted in this look."""
-    asked = decision.status.traffic.weight_ppm
-    if asked <= before.weight_ppm or asked <= quorum.cap_ppm(before):
+    asked, after = decision.status.traffic.weight_ppm, before.with_status(decision.status)
+    if asked <= before.weight_ppm or asked <= quorum.cap_ppm(after):
         return None
-    given = quorum.usable(before.with_status(decision.status))
-    if tally(given, quorum.asked(before)).suffices and all(
+    given = quorum.usable(after)
+    if tally(given, quorum.asked(after)).suffices and all(
         each.digest == before.spec.digest for each in given
     ):
         return None

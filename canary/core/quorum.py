@@ -4,12 +4,14 @@ Gates for a raise, and one fact that lowers. `approvals` counts; here stands wha
 that the run pinned and the rules in force, whichever ask more.
 """
 
+from functools import wraps
+
 from canary.api.reasons import PPM, Reason
 from canary.api.run import Approval, CanaryRunStatus
 from canary.api.safety import Strength
 from canary.core import limits
 from canary.core.approvals import Electorate, Tally, counted, in_time, tally
-from canary.core.decision import Closed, Situation, change
+from canary.core.decision import Closed, Gate, Situation, change
 from canary.core.wording import share
 
 
@@ -44,9 +46,25 @@ def asked(situation: Situation) -> tuple[int, int]:
     return max(terms.approvals, rules.count), max(terms.seniors, rules.senior)
 
 
+def bypassed(situation: Situation) -> bool:
+    """Tell whether a person broke the glass for this run, and its time is not over."""
+    bypass = situation.status.bypass
+    return bypass is not None and bypass.at <= situation.now < bypass.expires_at
+
+
+def unless_bypassed(gate: Gate) -> Gate:
+    """Return the gate, open while the run is bypassed."""
+
+    @wraps(gate)
+    def asked(situation: Situation) -> Closed | None:
+        return None if bypassed(situation) else gate(situation)
+
+    return asked
+
+
 def cap_ppm(situation: Situation) -> int:
     """Return the largest weight that needs no approval."""
-    if asked(situation) == (0, 0):
+    if asked(situation) == (0, 0) or bypassed(situation):
         return PPM
     terms = situation.spec.safety.unapproved_max_ppm
     return min(terms, situation.safety.rules.exposure.unapproved_max) if situation.safety else terms

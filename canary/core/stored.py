@@ -159,6 +159,11 @@ class StoredRun:
         return self.text("status", "message")
 
     @property
+    def bypassed(self) -> bool:
+        """Tell whether somebody broke the glass for this run, now or before."""
+        return under(self.raw, "status", "bypass") is not None
+
+    @property
     def held_by(self) -> str:
         return self.text("status", "heldBy", longest=64)
 

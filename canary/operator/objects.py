@@ -3,9 +3,10 @@
 An object that cannot be read is an `InvalidObject` for that object alone; the caller parks it and goes on.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from canary.api.people import People
 from canary.api.read import (
     Reading,
     parse_policy,
@@ -18,6 +19,9 @@ from canary.api.reasons import Verb
 from canary.core.decision import Limits, Run
 from canary.core.evidence import Directive
 from canary.core.intake import Policy
+from canary.core.reviews import Review
+from canary.core.stored import under
+from canary.core.wording import moment
 from canary.errors import RefusedError
 
 Json = Mapping[str, Any]
@@ -80,6 +84,26 @@ class Asked(NamedTuple):
     kind: str
     uid: str
     name: str
+
+
+def reviews_of(run: Run, requests: Iterable[Json], people: People) -> Iterator[Review]:
+    """Yield the words on a run's bypass since its end: those that were answered with yes, then those that wait."""
+
+    def person(user: str) -> str:
+        owner = people.owner(user)
+        return owner.name if owner is not None else user
+
+    requests = list(requests)
+    used_by = person(run.status.bypass.requester) if run.status.bypass is not None else ""
+    for obj in requests:
+        spec, asked = under(obj, "spec"), moment(under(obj, "metadata", "creationTimestamp"))
+        about = under(spec, "subject", "uid") == run.uid and under(spec, "verb") == Verb.APPROVE
+        since = run.status.finished_at is not None and asked is not None and asked >= run.status.finished_at
+        if about and since and under(obj, "status", "outcome") == "Done":
+            yield Review(run.name, person(str(under(spec, "requester"))), used_by)
+    for directive in directives_for(requests, Asked("CanaryRun", run.uid, run.name)):
+        if directive.verb is Verb.APPROVE:
+            yield Review(run.name, person(directive.requester), used_by, directive)
 
 
 def directives_for(requests: Iterable[Json], subject: Asked) -> tuple[Directive, ...]:

@@ -19,6 +19,7 @@ from canary.core import conditions
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing
 from canary.core.intake import Desired, Intake, Policy, Seen, Templates, consider, retries_of
+from canary.core.reviews import Review
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
@@ -29,7 +30,7 @@ from canary.metrics.source import counter_specs
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing, pod_targets, serving_pods
-from canary.operator.objects import Asked, Json, Shelf, directives_for, run_of
+from canary.operator.objects import Asked, Json, Shelf, directives_for, reviews_of, run_of
 from canary.operator.proofs import proof_of
 from canary.operator.rulebook import Rulebook
 from canary.operator.thawing import Thawing
@@ -90,6 +91,7 @@ class PolicyTicker:
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=retries,
             bypasses=bypasses,
+            reviews=self._reviews(policy, runs),
             now=now,
             ruling=ruling,
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
@@ -154,6 +156,17 @@ class PolicyTicker:
                 found += directives_for(requests, Asked("CanaryRun", run.uid, run.name))
         asked = directives_for(requests, Asked("CanaryPolicy", policy.uid, policy.name))
         return retries_of(found), tuple(each for each in asked if each.verb is Verb.BYPASS)
+
+    def _reviews(self, policy: Policy, runs: Sequence[Run]) -> tuple[Review, ...]:
+        """Return what was said about bypasses that are over, the answered words first."""
+        over = [run for run in runs if run.status.bypass is not None and run.status.phase.final]
+        requests = (
+            or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace)) if over else []
+        )
+        if isinstance(requests, Missing):
+            return ()
+        people = self._hands.people()
+        return tuple(review for run in over for review in reviews_of(run, requests, people))
 
     # -- act -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_bed import Answering, Bed
 from conftest import require_program
-from run_story import a_run, exposed
+from run_story import a_run, exposed, rolled_back
 
 from canary.core.approvals import signed_text
 from canary.kube.client import Client, Intent
@@ -191,3 +191,29 @@ def test_a_key_that_is_not_there_asks_for_nothing(cli: Bed, tmp_path: Path):
     assert said.code == 2
     assert "CAN-2105 cannot sign with" in said.err
     assert cli.requests() == []
+
+
+def test_break_glass_says_what_it_does_and_asks_for_a_reason_and_an_end(cli: Bed):
+    cli.put(a_run())
+    short = cli.canary("bypass", "checkout", "--reason", "please", "--yes")
+    assert (short.code, "30 characters or more" in short.err) == (2, True)
+    why = "INC-481: payments are down, verified by hand with Priya"
+    with Answering(cli, lambda request: {"outcome": "Done", "message": "for 30 min"}):
+        said = cli.canary("bypass", "checkout", "--reason", why, "--for", "30m", "--yes")
+    assert (said.code, said.out) == (0, "bypass: for 30 min\n")
+    assert "evidence against it still takes it back" in said.err
+    ends = datetime.fromisoformat(cli.requests()[0]["spec"]["expiresAt"])
+    assert timedelta(minutes=28) < ends - datetime.now(UTC) < timedelta(minutes=31)
+
+
+def test_a_bypass_that_is_over_can_be_reviewed_and_no_other_run_that_is(cli: Bed):
+    run = rolled_back()
+    cli.put(run)
+    assert cli.canary("approve", "run/checkout-7f9c2", "--reason", REASON, "--yes").code == 2
+    used = {"request": "r", "requester": "dana", "reason": "so", "at": "2026-03-05T00:00:00Z"}
+    run["status"]["bypass"] = {**used, "expiresAt": "2026-03-05T01:00:00Z"}
+    cli.put(run)
+    with Answering(cli, lambda request: {"outcome": "Done", "message": "reviewed by 1 of 2 people"}):
+        said = cli.canary("approve", "run/checkout-7f9c2", "--reason", REASON, "--yes")
+    assert (said.code, said.out) == (0, "approve: reviewed by 1 of 2 people\n")
+    assert "effect: none on traffic: two people's review of the bypass" in said.err

@@ -10,7 +10,7 @@ from ruled_run import DIGEST, GROUPS, NOW, OTHER, PEOPLE, RIGHTS, RULES, WIRE, a
 
 from canary.api.change import ChangeRecord
 from canary.api.people import People
-from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb
+from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb, Verdict
 from canary.api.run import Approval
 from canary.api.run import Finding as Pattern
 from canary.api.safety import SafetyPolicySpec, Strength
@@ -19,6 +19,7 @@ from canary.core.approvals import Electorate, counted, in_time, tally
 from canary.core.decision import Situation
 from canary.core.evidence import (
     Directive,
+    Finding,
     Missing,
     Neighbour,
     Safety,
@@ -250,9 +251,8 @@ def test_a_policy_that_is_gone_or_new_ends_the_run_and_one_that_cannot_be_read_o
 
 def asks(verb: Verb, who: str = "sam", **fields: Any) -> Directive:
     groups = tuple(GROUPS.get(who, ["devs"]))
-    return Directive(
-        f"uid-{who}", "ask", verb, who, groups, "read the plan; additive", **{"digest": DIGEST, **fields}
-    )
+    known = {"reason": "read the plan; additive", "digest": DIGEST, **fields}
+    return Directive(f"uid-{who}", "ask", verb, who, groups, **known)
 
 
 @pytest.mark.parametrize(
@@ -386,3 +386,58 @@ def test_s1_a_judge_that_forgets_the_approvals_is_stopped_in_the_same_look() -> 
     safe = invariants.enforce(start, forgot)
     assert safe.status.traffic.weight_ppm == 0
     assert invariants.enforce(situation(*BOTH), careless) == careless
+
+
+# -- break-glass -------------------------------------------------------------------------------------------------------
+
+WHY = "INC-481: payments are down, the hotfix was verified by hand with Priya"
+
+
+def test_a_bypass_passes_what_the_policy_asks_for_a_time_and_calls_people() -> None:
+    waits = {"finding": Finding(Verdict.CONTINUE, Reason.EVIDENCE_GROWING, "61 of 350 orders")}
+    decision = machine.decide(
+        situation(evidence={"directives": (asks(Verb.BYPASS, "lee", reason=WHY),), **waits})
+    )
+    assert decision.answers[0].done
+    assert decision.status.traffic.weight_ppm == 500_000
+    assert decision.status.bypass is not None
+    assert decision.status.bypass.expires_at == NOW + timedelta(hours=1)
+    assert Reason.BYPASS_USED in {entry.reason for entry in decision.status.timeline}
+    assert invariants.broken(situation(), decision) == []
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ROLL_BACK, Verdict.DRAIN, Verdict.HOLD])
+def test_a_bypass_never_overrules_evidence_against_the_change(verdict: Verdict) -> None:
+    bad = {"finding": Finding(verdict, Reason.ORDERS_COLLAPSED, "orders -100 %")}
+    before = machine.decide(
+        situation(evidence={"directives": (asks(Verb.BYPASS, "lee", reason=WHY),), **bad})
+    )
+    assert before.status.traffic.weight_ppm <= 10_000
+    assert (before.status.traffic.weight_ppm == 0) is (verdict is not Verdict.HOLD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"reason": "please"}, "30 characters or more"),
+        ({"reason": WHY, "machine": True}, "is a machine"),
+        ({"reason": WHY, "expires_at": NOW - timedelta(seconds=1)}, "ended before"),
+    ],
+)
+def test_a_bypass_without_reason_person_or_time_is_refused(fields: dict[str, Any], says: str) -> None:
+    decision = machine.decide(situation(evidence={"directives": (asks(Verb.BYPASS, "lee", **fields),)}))
+    assert not decision.answers[0].done
+    assert says in decision.answers[0].message
+    assert decision.status.bypass is None
+    assert decision.status.traffic.weight_ppm == 10_000
+
+
+def test_a_bypass_lasts_four_hours_at_most_and_its_end_takes_away_what_the_rules_do_not_allow() -> None:
+    long = asks(Verb.BYPASS, "lee", reason=WHY, expires_at=NOW + timedelta(days=9))
+    status = machine.decide(situation(evidence={"directives": (long,)})).status
+    assert status.bypass is not None
+    assert status.bypass.expires_at == NOW + timedelta(hours=4)
+    later = situation().with_status(status)
+    assert machine.decide(replace(later, now=NOW + timedelta(hours=3))).status.traffic.weight_ppm > 0
+    over = machine.decide(replace(later, now=NOW + timedelta(hours=4))).status
+    assert (over.phase, over.traffic.weight_ppm) == (Phase.PAUSED, 0)

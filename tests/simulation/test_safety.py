@@ -249,3 +249,39 @@ def test_in_strong_mode_only_a_touched_security_key_approves():
     assert street.phase is Phase.HELD
     assert approve(street, PRIYA, signature=key.sign(text))["outcome"] == "Done"
     until(street, Phase.PROMOTED)
+
+
+def test_a_bypass_goes_past_the_rules_and_two_others_review_it_before_the_next_change():
+    street = a_street()
+    ruled(street, exposure={**RESET["exposure"], "unapprovedMax": "0%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    why = "INC-481: payments are down, the hotfix was verified by hand with Priya"
+    street.ask(Verb.BYPASS, DANA, reason=why)
+    until(street, Phase.PROMOTED)
+    assert not street.breaches
+    run = street.run
+    assert run.status.bypass is not None
+    assert run.status.bypass.requester == "dana"
+    assert "BypassUsed" in [notice.reason for notice in run.status.notices]
+    street.tidied()
+
+    street.push(version="v2.32.0")
+    street.run_for(40.0)
+    assert street.run.name == run.name
+    held = next(
+        each for each in street.stored("CanaryPolicy")["status"]["conditions"] if each["type"] == "Ready"
+    )
+    assert held["reason"] == "BypassUsed"
+    assert held["message"].startswith(f"break-glass by dana in {run.name} is reviewed by 0 of 2 people")
+    said = [approve(street, user)["message"] for user in (DANA, SAM, SAM)]
+    assert said == [
+        "dana used the bypass; two others review it",
+        "reviewed by 1 of 2 people",
+        "sam reviewed it already",
+    ]
+    street.run_for(40.0)
+    assert street.run.name == run.name
+    assert approve(street, PRIYA)["message"] == "reviewed by 2 of 2 people"
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    assert street.run.name != run.name
