@@ -34,6 +34,7 @@ from canary.kube.resources import (
     CANARYRUNS,
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
+    GRPCROUTES,
     HTTPROUTES,
     NAMESPACES,
     PDBS,
@@ -232,6 +233,12 @@ def rules(*each: Object) -> Object:
     return {"spec": {"rules": list(each)}}
 
 
+def grpc_route(*rules: Object) -> Object:
+    return GRPCROUTES.at(SHOP, "road").manifest(
+        spec={"parentRefs": [{"name": "gateway"}], "rules": list(rules)}
+    )
+
+
 ALL_ROUTES = HTTPROUTES.collection(SHOP)
 SPLIT = refs({**STABLE, "weight": 950_000}, {**CANARY, "weight": 50_000})
 NARROW = refs(CANARY, matches=[{"path": {"type": "PathPrefix", "value": "/pay"}}])
@@ -287,6 +294,11 @@ ROUTES: dict[str, Road] = {
     "in another namespace": merge(
         "routes", HTTPROUTES.at(PLAIN, "shop").path(), rules(refs(STABLE, CANARY)), *EVERYBODY
     ),
+    "a gRPC route to the side": create("routes", GRPCROUTES.collection(SHOP), grpc_route(refs(CANARY)), "pod"),
+    "a gRPC mirror": create(
+        "routes", GRPCROUTES.collection(SHOP), grpc_route(refs(STABLE, filters=[MIRROR])), "pod"
+    ),
+    "a gRPC route to stable": create("routes", GRPCROUTES.collection(SHOP), grpc_route(refs(STABLE)), *EVERYBODY),
 }  # fmt: skip
 
 
