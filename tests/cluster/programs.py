@@ -185,26 +185,14 @@ def build_kubernetes(folder: Path) -> None:
 
 
 def build_helm(folder: Path) -> None:
-    command = [
-        go(),
-        "build",
-        "-trimpath",
-        "-ldflags",
-        "-s -w",
-        "-o",
-        f"{folder}/",
-        "helm.sh/helm/v3/cmd/helm",
-    ]
-    run(command, "build helm", HELM_TOOLS)
+    flags = ["-trimpath", "-ldflags", "-s -w", "-o", f"{folder}/"]
+    run([go("install helm 3"), "build", *flags, "helm.sh/helm/v3/cmd/helm"], "build helm", HELM_TOOLS)
 
 
-def go() -> str:
+def go(otherwise: str = f"name a folder that holds {' and '.join(BUILT)} in KUBEBUILDER_ASSETS") -> str:
     found = shutil.which("go")
     if found is None:
-        raise MissingPrograms(
-            "go is not installed: install Go 1.26 to build the control plane, or name a folder that holds "
-            f"{', '.join(BUILT)} in KUBEBUILDER_ASSETS"
-        )
+        raise MissingPrograms(f"go is not installed: install Go 1.26, or {otherwise}")
     return found
 
 

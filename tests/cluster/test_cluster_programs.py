@@ -67,6 +67,14 @@ def test_without_a_compiler_its_name_and_the_other_way_are_said(
         programs.whole(programs.kubernetes_folder(), programs.build_kubernetes)
 
 
+def test_without_a_compiler_somebody_who_needs_helm_is_told_of_helm(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(empty / "bin"))
+    assert programs.main(["helm"]) == 1
+    assert "go is not installed: install Go 1.26, or install helm 3" in capsys.readouterr().err
+
+
 def test_a_folder_of_programs_that_people_have_comes_first(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
