@@ -61,24 +61,21 @@ def due(status: CanaryRunStatus) -> list[Due]:
 def kind_of(what: Due) -> RecordKind:
     """Return what an entry of a timeline is on record."""
     entry = what.entry
-    if entry.reason in _NOTES:
+    if entry.reason in _OF_REASON:
+        return _OF_REASON[entry.reason]
+    if entry.phase.final:
+        return _OF_END[entry.phase]
+    if entry.weight_ppm == what.from_ppm:
         return RecordKind.NOTE
-    kind = _OF_PHASE.get(entry.phase)
-    if kind is None:
-        kind = RecordKind.RAISE if entry.weight_ppm > what.from_ppm else RecordKind.LOWER
-    return kind
+    return RecordKind.RAISE if entry.weight_ppm > what.from_ppm else RecordKind.LOWER
 
 
-_NOTES = frozenset(
-    {
-        *(Reason.HOLD_STARTED, Reason.HOLD_ENDED, Reason.APPROVAL_RECORDED, Reason.BASELINE_READY),
-        *(Reason.BAKE_STARTED, Reason.AUDIT_WRITE_FAILED, Reason.INVARIANT_BROKEN),
-    }
-)
-_OF_PHASE = {
-    Phase.HELD: RecordKind.START,
-    Phase.PREPARING: RecordKind.START,
-    Phase.COMMITTING: RecordKind.COMMIT,
+_OF_REASON: dict[str, RecordKind] = {
+    Reason.RUN_STARTED: RecordKind.START,
+    Reason.COMMIT_STARTED: RecordKind.COMMIT,
+    Reason.AUDIT_WRITE_FAILED: RecordKind.NOTE,
+}
+_OF_END = {
     Phase.PROMOTED: RecordKind.PROMOTE,
     Phase.ROLLED_BACK: RecordKind.ROLL_BACK,
     Phase.ABORTED: RecordKind.ABORT,
@@ -119,6 +116,7 @@ def entry_of(run: Run, what: Due, changes: Sequence[str] = ()) -> dict[str, Any]
         "digest": spec.digest,
         "policy": {"name": spec.policy_ref.name, "digest": spec.policy_digest, "safety": spec.safety.wire()},
         "change": spec.change.wire(),
+        "findings": [each.id for each in spec.findings],
         "approvals": [each.wire() for each in status.approvals],
         "evidence": _evidence(status.analysis),
         "told": {each.reason: sorted(each.delivered) for each in status.notices if each.delivered},
