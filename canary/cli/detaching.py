@@ -124,6 +124,10 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     for each in holds:
         _await(session, each, deadline)
     terminal.lines(f"{each.where}: given back; policy {each.policy} is deleted" for each in holds)
+    if choice is Choice.REJECT and any(each.holds for each in holds):
+        terminal.note(
+            "whoever applies the rejected manifest again rolls it out: revert it where it comes from, too"
+        )
     return Exit.DONE
 
 

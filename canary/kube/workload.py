@@ -140,7 +140,10 @@ def adopt(client: Client, namespace: str, name: str) -> None:
 
 
 def release(client: Client, namespace: str, name: str, template: str) -> None:
-    """Give a Deployment back that asks for the template of this hash: no label, not paused, no records of ours."""
+    """Give a Deployment back that asks for the template of this hash: no records of ours, then no lock and no label.
+
+    They go last: as long as the label is there, all of this is done again.
+    """
     deployment = client.get(DEPLOYMENTS.at(namespace, name))
     if deployment is None:
         return
@@ -150,10 +153,10 @@ def release(client: Client, namespace: str, name: str, template: str) -> None:
         "metadata": _at_version(deployment) | {"labels": {Mark.GUARDED.value: None}},
         "spec": {"paused": None},
     }
-    client.merge_patch(DEPLOYMENTS.at(namespace, name), patch, intent=Intent.NEUTRAL)
     for record in client.list(CONTROLLERREVISIONS, namespace, selector=f"{Mark.TARGET}={name}"):
         ref = CONTROLLERREVISIONS.at(namespace, record["metadata"]["name"])
         client.delete(ref, uid=record["metadata"]["uid"], intent=Intent.NEUTRAL)
+    client.merge_patch(DEPLOYMENTS.at(namespace, name), patch, intent=Intent.NEUTRAL)
 
 
 def pause(client: Client, namespace: str, name: str) -> None:

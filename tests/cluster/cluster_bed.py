@@ -84,7 +84,10 @@ AUDITED = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "users": [USERS["controller"][0], *ACCOUNTS.values()]}, {"level": "None"}],
+    "rules": [
+        {"level": "Metadata", "users": [USERS["controller"][0], *ACCOUNTS.values()]},
+        {"level": "None"},
+    ],
 }
 DEVELOPERS = ("alice", "bob", "agent")
 
@@ -123,7 +126,7 @@ class Bed:
         self._ending.callback(self._close_transports)
         self.controller_manager = self._start("kube-controller-manager", self._manager_command())
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(self._install_crd, [*crds(), *self._gateway_crds()]))
+            list(threads.map(self.install_crd, [*crds(), *self._gateway_crds()]))
         self._note("CRDs")
         self._install_rights()
         self.traefik = self._start(
@@ -237,7 +240,7 @@ class Bed:
         ]
         return [each for each in found if each and each["kind"] == CRDS.kind]
 
-    def _install_crd(self, manifest: Json) -> None:
+    def install_crd(self, manifest: Json) -> None:
         self.admin.create(CRDS, manifest, intent=Intent.NEUTRAL)
         ref = CRDS.at("", manifest["metadata"]["name"])
 

@@ -15,12 +15,17 @@ import yaml
 from cluster_bed import Bed
 from shop_on_bed import Shop, shop_open
 
+from canary.api.crd import crds
 from canary.api.marks import Mark
 from canary.api.reasons import Phase
 from canary.kube.resources import (
     CANARYPOLICIES,
+    CANARYREQUESTS,
+    CANARYRUNS,
     CONTROLLERREVISIONS,
+    CRDS,
     DEPLOYMENTS,
+    EVENTS,
     HPAS,
     HTTPROUTES,
     PDBS,
@@ -39,6 +44,8 @@ POLICY = {
     "analysis": {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"},
 }
 SPLIT = {Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING, Phase.COMMITTING, Phase.RETURNING}
+OURS = (CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS)
+BACK_SECONDS, GONE_SECONDS = 20.0, 150.0
 DIFF_SECONDS, WINDOW_SECONDS, DETACH_SECONDS = 1.0, 5, 120
 
 
@@ -128,11 +135,16 @@ def leave(shop: Shop, notes: Notes, *words: str) -> None:
     notes.left += [
         str(each["metadata"]["name"]) for each in shop.bed.admin.list(CANARYPOLICIES, shop.namespace)
     ]
-    for kind in (DEPLOYMENTS, SERVICES, PDBS):
-        notes.left += [
-            f"{kind.kind} {each['metadata']['name']}"
-            for each in shop.bed.admin.list(kind, shop.namespace, selector=Mark.SIDE.value)
-        ]
+    notes.left += sides(shop)
+
+
+def sides(shop: Shop) -> list[str]:
+    """Return everything that stands beside the shop's own objects."""
+    return [
+        f"{kind.kind} {each['metadata']['name']}"
+        for kind in (DEPLOYMENTS, SERVICES, PDBS)
+        for each in shop.bed.admin.list(kind, shop.namespace, selector=Mark.SIDE.value)
+    ]
 
 
 def promoted(bed: Bed) -> Notes:
@@ -168,6 +180,33 @@ def rejected(bed: Bed) -> Notes:
         leave(shop, notes, "--reject")
         notes.pods.append({pod["metadata"]["uid"] for pod in shop.pods()})
         notes.sales = shop.close_shop()
+        return notes
+
+
+def orphaned(bed: Bed) -> Notes:
+    """Delete our CRDs, and with them every policy and run, while customers meet the new version."""
+    with shop_open(bed, "orphaned", RATE) as shop:
+        notes = Notes(stored(shop))
+        shop.start_controller()
+        shop.protect(**POLICY | {"steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}]})
+        shop.push()
+        shop.reach_slice()
+        for resource in OURS:
+            bed.kubectl("admin", "delete", "crd", f"{resource.plural}.{resource.group}", "--timeout=30s")
+        try:
+            shop.until(lambda: shop.weight_ppm() == 0, "all traffic is back", BACK_SECONDS)
+            shop.until(lambda: not sides(shop), "the side is gone", GONE_SECONDS)
+            notes.after = stored(shop)
+            notes.sales = shop.close_shop()
+            events = bed.admin.list(EVENTS, shop.namespace)
+            notes.said = [
+                each["message"] for each in events if each["involvedObject"]["kind"] == "Deployment"
+            ]
+            notes.said.append(f"exit {shop.stop_controller()}")
+        finally:
+            for definition in crds():
+                if bed.admin.get(CRDS.at("", definition["metadata"]["name"])) is None:
+                    bed.install_crd(definition)
         return notes
 
 
@@ -228,9 +267,21 @@ def test_a_change_at_its_first_slice_is_decided_before_anything_is_written(rejec
 
 def test_a_rejected_change_goes_and_no_pod_of_the_old_version_moves(rejection: Notes) -> None:
     assert rejection.said[1].startswith("0 "), rejection.said[1]
+    assert "revert it where it comes from" in rejection.said[1]
     before, after = rejection.pods
     assert after == before
     assert unserved(rejection) == (0, 0)
     assert rejection.left == []
     for kind in ("Deployment", "HTTPRoute", "Service"):
         assert rejection.after[kind]["spec"] == rejection.before[kind]["spec"], kind
+
+
+@pytest.mark.usefixtures("promotion", "rejection")  # they need the CRDs that this one deletes
+def test_our_crds_can_be_deleted_under_a_run_and_nobody_is_lost(bed: Bed) -> None:
+    notes = orphaned(bed)
+    assert unserved(notes) == (0, 0)
+    assert notes.after["HTTPRoute"]["spec"] == notes.before["HTTPRoute"]["spec"]
+    deployment = notes.after["Deployment"]
+    assert deployment["spec"]["paused"] is True, "the hold stays"
+    assert any("canary detach orphaned/checkout" in said for said in notes.said), "and says how it ends"
+    assert notes.said[-1] == "exit 0"

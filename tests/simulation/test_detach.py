@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sim_faults import Crash, Dying, Moment
 from sim_street import COLLAPSE, PLACE, Street, bare, everything_is_back, short_policy
 
 from canary.api.marks import Mark
@@ -19,6 +20,7 @@ from canary.kube.resources import (
     CANARYREQUESTS,
     CANARYRUNS,
     CONTROLLERREVISIONS,
+    HPAS,
     HTTPROUTES,
     Resource,
 )
@@ -177,6 +179,40 @@ def test_a_change_that_was_pushed_after_the_decision_stays_held():
     (request,) = street.admin.list(CANARYREQUESTS, manifests.NAMESPACE)
     assert request["status"]["outcome"] == "Refused"
     assert {pod["spec"]["containers"][0]["image"][-6:] for pod in stable_pods(street)} == {manifests.OLD[-6:]}
+
+
+def leave_through_deaths(at: int) -> list[str]:
+    """Leave from the first slice, with an autoscaler that is frozen; the controller dies at one of its writes."""
+    dying = Dying()
+    street = Leaving(wire=dying.wire).open()
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": manifests.NAME}
+    soon = {"scaleDown": {"stabilizationWindowSeconds": 5}}
+    scaler = HPAS.at(*PLACE).manifest(spec={"scaleTargetRef": target, "maxReplicas": 9, "behavior": soon})
+    before = street.admin.create(HPAS, scaler, intent=Intent.NEUTRAL)
+    street.push()
+    assert street.run_until(lambda: street.route_ppm() > 0, 60), street.told()
+    hold = street.look()
+    dying.count(at, Moment.AFTER, lambda: street.phase)
+    detaching.begin(street.dana, hold, Choice.REJECT)
+    for _ in range(2):
+        try:
+            assert street.run_until(lambda: detaching.is_done(street.dana, hold), 700), street.told()
+            break
+        except Crash:
+            street.restart()
+    detaching.finish(street.dana, hold)
+    street.run_for(5)
+    left_alone(street, manifests.OLD)
+    assert street.stored(HPAS.kind)["spec"] == before["spec"]
+    return dying.writes
+
+
+def test_a_controller_that_dies_at_any_write_of_a_detach_still_gives_everything_back():
+    writes = leave_through_deaths(0)
+    first = {write: number for number, write in reversed([*enumerate(writes, 1)])}
+    assert len(first) > 6
+    for number in first.values():
+        leave_through_deaths(number)
 
 
 # -- what is deleted under a run ---------------------------------------------------------------------------------------
