@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import rules
@@ -284,20 +284,20 @@ def ramp(rate: float, first_ppm: int, hours: float, seed: int) -> Ramp:
 
 
 def cost(looks: int = 4_000) -> dict[str, float]:
-    """Return microseconds to fold a look and to judge it, and characters of the stored state; best of five."""
+    """Return processor microseconds to fold a look and to judge it, and characters of the state; best of five."""
     settings, rng = Settings(weights_ppm=STEPS_PPM), Random(1)
     state, best = start(settings), {"update": np.inf, "judge": np.inf}
     samples = [shop.look(shop.Shop(), (5.0 * (at + 1), 50_000, 500.0, False), rng) for at in range(looks)]
     share = looks // 5
     for part in range(5):
-        began = perf_counter()
+        began = process_time()
         states = [
             state := update(settings, state, sample) for sample in samples[part * share : (part + 1) * share]
         ]
-        folded = perf_counter()
+        folded = process_time()
         for one in states:
             judge(settings, one, 100_000)
-        judged = perf_counter()
+        judged = process_time()
         best["update"] = min(best["update"], (folded - began) / share)
         best["judge"] = min(best["judge"], (judged - folded) / share)
     return {name: 1e6 * value for name, value in best.items()} | {"characters": len(dump(state))}
