@@ -13,7 +13,7 @@ from canary.api.change import ChangeRecord
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.policy import CanaryPolicySpec, Revision, Step
 from canary.api.reasons import PPM, Origin, Phase, Verb, Verdict
-from canary.api.safety import Strength
+from canary.api.safety import Finding
 from canary.api.types import (
     Condition,
     Count,
@@ -51,17 +51,6 @@ class SafetyTerms(Model):
     """Digest of their rules on this change; other rules are another run."""
     review_within: Duration | None = None
     """A change that waits longer for approval is reported to the reviewers, at twice the time to the seniors."""
-
-
-class Finding(Model):
-    """A known failure pattern that the change shows."""
-
-    id: Word
-    """For example KP-105, or one of your own."""
-    strength: Strength
-    """refuse: it does not start; approve: it waits until a senior accepts this id; note: it is said."""
-    message: Sentence
-    """What was found, and what to do."""
 
 
 class CanaryRunSpec(Model):

@@ -54,6 +54,17 @@ class Strength(StrEnum):
     NOTE = "note"  # it is said
 
 
+class Finding(Model):
+    """A known failure pattern that the change shows."""
+
+    id: Word
+    """For example KP-105, or one of your own."""
+    strength: Strength
+    """refuse: it does not start; approve: it waits until a senior accepts this id; note: it is said."""
+    message: Sentence
+    """What was found, and what to do."""
+
+
 class AppliesTo(Model):
     """Which workloads this policy rules."""
 

@@ -19,8 +19,8 @@ from canary.api.policy import (
     Revision,
 )
 from canary.api.reasons import Mode, Phase, Reason, Verb
-from canary.api.run import CanaryRunSpec, Finding
-from canary.api.safety import RecordRules
+from canary.api.run import CanaryRunSpec
+from canary.api.safety import Finding, RecordRules
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.effective import Effective, fitted, terms_of

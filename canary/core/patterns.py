@@ -8,8 +8,7 @@ is a finding, too. The table makes docs/reference/patterns.md.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from canary.api.run import Finding
-from canary.api.safety import OwnPattern, Strength
+from canary.api.safety import Finding, OwnPattern, Strength
 from canary.core import change_patterns as facts
 from canary.core.effective import Effective
 from canary.core.templates import Proposal, quantity, values_at

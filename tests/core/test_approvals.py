@@ -12,7 +12,7 @@ from canary.api.change import ChangeRecord
 from canary.api.people import People
 from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb, Verdict
 from canary.api.run import Approval
-from canary.api.run import Finding as Pattern
+from canary.api.safety import Finding as Pattern
 from canary.api.safety import SafetyPolicySpec, Strength
 from canary.core import invariants, machine, quorum
 from canary.core.approvals import Electorate, counted, in_time, tally
