@@ -33,7 +33,9 @@ class Mark(StrEnum):
     FORMER = f"{GROUP}/former-weights"  # rule index -> the stable weight before us; null: there was none
     KILL = f"{GROUP}/kill"  # [[rule, canary, stable], ...]: while it is there, the brake may be pulled
     READ_ONLY = f"{GROUP}/read-only"  # "true": the owner says that these requests change nothing
-    AUDIT_HEAD = f"{GROUP}/audit-head"  # of the heartbeat's Lease: the newest record, and when that was written here
+    AUDIT_HEAD = (
+        f"{GROUP}/audit-head"  # of the heartbeat's Lease: the newest record, and when that was written here
+    )
     # annotations that people write
     BREAK_GLASS = f"{GROUP}/break-glass-reason"  # why the guard is passed by, on the object that is written
     # annotation of an autoscaler

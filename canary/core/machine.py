@@ -132,7 +132,9 @@ def _preparing(situation: Situation) -> CanaryRunStatus:
         return stay(situation, closed.reason, closed.message)
     tested = situation.tested_bytes
     if len({each.partition("=")[0] for each in tested}) < len(tested):
-        text = f"the pods run different bytes under one tag ({', '.join(tested)}): name images by their digest"
+        text = (
+            f"the pods run different bytes under one tag ({', '.join(tested)}): name images by their digest"
+        )
         return stay(situation, Reason.IMAGE_CHANGED, text)
     because = Because(
         Reason.BASELINE_READY, "route accepted at weight 0, brake tested, the serving version's noise known"
