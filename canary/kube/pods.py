@@ -114,10 +114,10 @@ def _ref(pod: Mapping[str, Any], ip: str, port: str) -> PodRef:
 
 
 def _bytes_of_tags(pod: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the runtime resolved each tag to; a digest says it by itself."""
+    """Yield what the runtime resolved each tag to (old ones begin with docker-pullable://); a digest says it itself."""
     resolved = {each["name"]: each.get("imageID") or "" for each in _statuses(pod)}
     for container in pod["spec"]["containers"]:
-        found = resolved.get(container["name"], "").rpartition("://")[2]  # of old runtimes: docker-pullable://
+        found = resolved.get(container["name"], "").rpartition("://")[2]
         if found and AT_DIGEST not in container["image"]:
             yield f"{container['image']}={found}"
 
