@@ -36,7 +36,7 @@ class RecordKind(StrEnum):
     INITIAL = "Initial"  # it served before canary came
     ROLLED = "Rolled"  # a revision that a run let through
     UNPOLICED = "Unpoliced"  # no policy guards this workload
-    BYPASS = "Bypass"  # a guarded workload changed, and no run decided it
+    BYPASS = "Bypass"  # somebody broke the glass of a run, or went round it
     GAP = "Gap"  # a revision came and went, and nobody saw it
 
 
@@ -73,6 +73,7 @@ def kind_of(what: Due) -> RecordKind:
 _OF_REASON: dict[str, RecordKind] = {
     Reason.RUN_STARTED: RecordKind.START,
     Reason.COMMIT_STARTED: RecordKind.COMMIT,
+    Reason.BYPASS_USED: RecordKind.BYPASS,
     Reason.AUDIT_WRITE_FAILED: RecordKind.NOTE,
 }
 _OF_END = {

@@ -58,7 +58,7 @@ def summary(records: Sequence[Record]) -> str:
     around = _count(records, RecordKind.BYPASS, RecordKind.UNPOLICED, RecordKind.GAP)
     return (
         f"{len(records)} records: {len(starts)} changes, {machine} of AI or of unknown origin; "
-        f"{back} rolled back; {around} that no run decided"
+        f"{back} rolled back; {around} past the rules"
     )
 
 

@@ -21,6 +21,7 @@ ROAD = [
     (Phase.PROGRESSING, Reason.BASELINE_READY, 0, RecordKind.NOTE),
     (Phase.PROGRESSING, Reason.STEP_STARTED, 10_000, RecordKind.RAISE),
     (Phase.PROGRESSING, Reason.HOLD_STARTED, 10_000, RecordKind.NOTE),
+    (Phase.PROGRESSING, Reason.BYPASS_USED, 10_000, RecordKind.BYPASS),
     (Phase.PAUSED, Reason.BLIND, 0, RecordKind.LOWER),
     (Phase.PREPARING, Reason.HOLD_ENDED, 0, RecordKind.NOTE),
     (Phase.PROGRESSING, Reason.STEP_STARTED, 1_000_000, RecordKind.RAISE),
@@ -58,7 +59,7 @@ def test_what_is_on_record_is_never_due_again_whatever_the_clock_did(seconds: fl
     whole = road(seconds)
     status = run_with([]).status
     kept: list[str] = []
-    for end in (2, 3, 7, len(whole)):
+    for end in (2, 3, 8, len(whole)):
         run = run_with(whole[:end])
         run = replace(run, status=change(run.status, audit=status.audit))
         found = due(run.status)
@@ -72,7 +73,7 @@ def test_the_same_decision_taken_again_is_the_same_entry() -> None:
     first, later = run_with(road()[:4]), run_with([*road()[:3], road(2.0)[3]])
     ids = [entry_of(run, due(run.status)[-1])["id"] for run in (first, later)]
     assert ids[0] == ids[1]
-    other = run_with([*road()[:3], road()[5]])
+    other = run_with([*road()[:3], road()[6]])
     assert entry_of(other, due(other.status)[-1])["id"] != ids[0]
 
 

@@ -47,7 +47,7 @@ def test_the_list_says_what_happened_and_what_it_comes_to(cli: Bed, path: Path) 
     assert lines[0].split() == ["SEQ", "TIME", "KIND", "WORKLOAD", "VERSION", "SLICE", "BY", "REASON"]
     assert "Raise" in lines[1]
     assert "0 % -> 1 %" in lines[1]
-    assert lines[-1].endswith("1 rolled back; 1 that no run decided")
+    assert lines[-1].endswith("1 rolled back; 1 past the rules")
 
 
 @pytest.mark.parametrize(
