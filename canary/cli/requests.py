@@ -73,7 +73,7 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
         "metadata": {
             "name": name,
             "namespace": asking.run.namespace,
-            **owned_by("CanaryRun", asking.run.name, asking.run.uid),
+            **owned_by(asking.kind, asking.run.name, asking.run.uid),
         },
         "spec": {**spec, "reason": asking.reason[:1024]} if asking.reason else spec,
     }

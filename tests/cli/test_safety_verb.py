@@ -107,6 +107,7 @@ def test_resume_asks_in_the_controllers_namespace_and_prints_the_answer(ruled: B
     assert "brake of reset: 3 rollbacks within 60 min" in said.err
     (request,) = ruled.requests("canary-system")
     assert request["spec"]["subject"]["kind"] == "SafetyPolicy"
+    assert request["metadata"]["ownerReferences"][0]["kind"] == "SafetyPolicy"
     assert request["spec"]["subject"]["name"] == "reset"
     assert request["spec"]["requester"] == "dana"
 
