@@ -5,8 +5,8 @@ Made from the table itself, so that a signature that is added there is looked fo
 
 from collections.abc import Callable, Iterator
 
-from canary.core.origin import Commit
-from canary.core.signatures import SIGNATURES
+from canary.core.rules.origin import Commit
+from canary.core.rules.signatures import SIGNATURES
 
 DANA, SHA = "Dana Doe <dana@example.com>", "0123456789abcdef0123456789abcdef01234567"
 PROSE = "Move the confirmation call\n\nThe old library is out of support.\n"

@@ -67,7 +67,9 @@ NOT_THE_PRODUCT = re.compile(
     r"|files\.pythonhosted\.org|pypi\.org/simple|registry\.npmjs|proxy\.golang",
     re.IGNORECASE,
 )
-AGENTS_BY_NAME = "canary/core/signatures.py"  # the table by which their work is recognised has to name them
+AGENTS_BY_NAME = (
+    "canary/core/rules/signatures.py"  # the table by which their work is recognised has to name them
+)
 ADDRESS = re.compile(r"://|--(extra-)?index-url|--find-links|--trusted-host|^-[if] | @ ", re.MULTILINE)
 PIN = re.compile(r"^([a-z0-9._-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 

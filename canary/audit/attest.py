@@ -20,7 +20,7 @@ from canary.api.attestation import MAX_ENVELOPE_BYTES, PAYLOAD_TYPE, Envelope, S
 from canary.api.change import OriginEvidence
 from canary.api.reasons import Origin
 from canary.api.safety import TrustedKey
-from canary.core.proof import Release, evidence, evidence_of_statement
+from canary.core.rules.proof import Release, evidence, evidence_of_statement
 from canary.errors import RefusedError
 
 Private = Ed25519PrivateKey | EcPrivate

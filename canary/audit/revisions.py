@@ -12,7 +12,7 @@ from typing import Any
 
 from canary.audit.chain import Record
 from canary.audit.entries import RecordKind
-from canary.core.stored import under
+from canary.core.telling.stored import under
 
 Serving = tuple[str, str]  # uid of a Deployment, hash of a template
 

@@ -10,9 +10,9 @@ from typing import Any
 from canary.api.reasons import Origin
 from canary.audit.chain import Record
 from canary.audit.entries import RecordKind
-from canary.core.stored import under, whole
-from canary.core.text import Surface, escaped
-from canary.core.wording import plain, share
+from canary.core.telling.stored import under, whole
+from canary.core.telling.text import Surface, escaped
+from canary.core.telling.wording import plain, share
 
 COLUMNS = ("SEQ", "TIME", "KIND", "WORKLOAD", "VERSION", "SLICE", "BY", "REASON")
 _PATHS: Mapping[str, tuple[str, ...]] = {

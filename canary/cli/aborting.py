@@ -18,9 +18,9 @@ from canary.cli.requests import Asking, answer_of, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.targets import find, parse_target
 from canary.cli.terminal import Terminal
-from canary.core.explain import HEARTBEAT_STALE_SECONDS
-from canary.core.stored import StoredRun
-from canary.core.wording import duration
+from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import duration
 from canary.errors import CanaryError, RefusedError, UnavailableError
 
 PATIENCE_SECONDS = 3.0  # unless --timeout says otherwise

@@ -26,9 +26,9 @@ from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for
 from canary.cli.session import Session
 from canary.cli.targets import find
 from canary.cli.terminal import Terminal
-from canary.core.explain import HEARTBEAT_STALE_SECONDS, MAX_ATTEMPTS, change_words
-from canary.core.stored import StoredRun, ppm_of
-from canary.core.wording import duration, no_such_step, share
+from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS, MAX_ATTEMPTS, change_words
+from canary.core.telling.stored import StoredRun, ppm_of
+from canary.core.telling.wording import duration, no_such_step, share
 from canary.errors import RefusedError, UnavailableError
 
 MIN_BYPASS_REASON = 30  # characters
@@ -116,7 +116,7 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
 
 def _signing(run: StoredRun, key: str, terminal: Terminal) -> Callable[[str], str]:
     """Return what signs an approval of this run's digest for a user."""
-    from canary.core.approvals import signed_text  # with the models, which no other verb here needs
+    from canary.core.rules.approvals import signed_text  # with the models, which no other verb here needs
 
     def sign(requester: str) -> str:
         digest = run.text("spec", "digest")

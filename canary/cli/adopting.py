@@ -19,8 +19,8 @@ from canary.cli.manifests import read_manifest
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
 from canary.core.evidence import Missing
-from canary.core.stored import under
-from canary.core.wording import plain
+from canary.core.telling.stored import under
+from canary.core.telling.wording import plain
 from canary.errors import RefusedError, UnavailableError
 from canary.kube import adoption, autoscaler
 from canary.kube.client import AlreadyExistsError, Client, Intent

@@ -19,7 +19,7 @@ from canary.cli.forge import job_of
 from canary.cli.git import Range, Repository, Signed
 from canary.cli.manifests import read_text, trusted_keys
 from canary.cli.terminal import Terminal
-from canary.core.proof import AT_DIGEST, unsigned
+from canary.core.rules.proof import AT_DIGEST, unsigned
 from canary.errors import RefusedError
 
 EPILOG = """\

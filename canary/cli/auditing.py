@@ -22,8 +22,8 @@ from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned
 from canary.core.decision import Limits, change
-from canary.core.stored import StoredRun
-from canary.core.wording import moment
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import moment
 from canary.errors import RefusedError
 from canary.operator.objects import run_of
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from canary.api.marks import Mark, side_name
 from canary.cli.session import Session
-from canary.core.stored import Raw, StoredRun, entries, under
-from canary.core.wording import plain
+from canary.core.telling.stored import Raw, StoredRun, entries, under
+from canary.core.telling.wording import plain
 from canary.errors import CanaryError, RefusedError
 from canary.kube.client import UnknownKindError
 from canary.traffic.brake import (

@@ -14,7 +14,7 @@ from canary.api.reasons import Origin
 from canary.cli.documents import schema_name
 from canary.cli.forge import Job
 from canary.cli.git import Range
-from canary.core.origin import (
+from canary.core.rules.origin import (
     agents_of,
     authors_of,
     evidence_of_commits,

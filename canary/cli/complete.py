@@ -76,7 +76,7 @@ def _workloads(words: Sequence[str]) -> list[str]:
     from canary.cli.arguments import access_of, add_access
     from canary.cli.session import Session
     from canary.cli.terminal import Terminal
-    from canary.core.stored import under
+    from canary.core.telling.stored import under
 
     parser = ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     add_access(parser)

@@ -85,7 +85,10 @@ def _add_working(parser: ArgumentParser) -> None:
         "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
     )
     parser.add_argument(
-        "--people", default="", metavar="FILE", help="identity map; absent: nobody is known, no approval counts"
+        "--people",
+        default="",
+        metavar="FILE",
+        help="identity map; absent: nobody is known, no approval counts",
     )
     parser.add_argument(
         "--audit",

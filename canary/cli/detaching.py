@@ -23,10 +23,10 @@ from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
 from canary.core.evidence import Missing
-from canary.core.explain import HEARTBEAT_STALE_SECONDS
-from canary.core.overview import newest
-from canary.core.stored import Raw, StoredRun, under, whole
-from canary.core.wording import duration, plain
+from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS
+from canary.core.telling.overview import newest
+from canary.core.telling.stored import Raw, StoredRun, under, whole
+from canary.core.telling.wording import duration, plain
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, Ref

@@ -10,7 +10,8 @@ from typing import Any
 
 from canary.api.reasons import GROUP
 from canary.cli.terminal import markdown
-from canary.core.explain import (
+from canary.core.rules.outcome_patterns import outcome_of
+from canary.core.telling.explain import (
     MAX_ATTEMPTS,
     Scene,
     effect_text,
@@ -19,10 +20,9 @@ from canary.core.explain import (
     next_sentence,
     standing,
 )
-from canary.core.outcome_patterns import outcome_of
-from canary.core.overview import Row
-from canary.core.stored import Measured, StoredRun
-from canary.core.text import Surface, escaped
+from canary.core.telling.overview import Row
+from canary.core.telling.stored import Measured, StoredRun
+from canary.core.telling.text import Surface, escaped
 
 Document = dict[str, Any]
 RUN_NAME = "canaryrun." + GROUP + "/"

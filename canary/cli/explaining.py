@@ -15,9 +15,9 @@ from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.targets import find
 from canary.cli.terminal import Terminal
-from canary.core.arithmetic import explanation, timeline
-from canary.core.stored import StoredRun
-from canary.core.wording import power
+from canary.core.telling.arithmetic import explanation, timeline
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import power
 from canary.errors import RefusedError
 
 if TYPE_CHECKING:  # the detector and the models are imported only where something is recomputed

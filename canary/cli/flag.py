@@ -20,7 +20,7 @@ from canary.cli.forge import Job, job_of
 from canary.cli.git import Range, Repository
 from canary.cli.manifests import objects_of_kind, read_manifests, read_text, template_of, trusted_keys
 from canary.cli.terminal import Terminal
-from canary.core.proof import Release, images_of
+from canary.core.rules.proof import Release, images_of
 
 EPILOG = """\
 In CI, on a whole clone:   canary flag --range "$LAST_RELEASE..HEAD" -f deploy.yaml | kubectl apply -f -

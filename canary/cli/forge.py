@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from canary.core.origin import Forge
+from canary.core.rules.origin import Forge
 from canary.errors import RefusedError
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024

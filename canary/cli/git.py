@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from canary.core.origin import Commit
+from canary.core.rules.origin import Commit
 from canary.errors import RefusedError
 
 NOT_COMPUTED = "CAN-2301"

@@ -20,12 +20,12 @@ from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
 from canary.cli.manifests import read_manifests, template_of
 from canary.cli.terminal import Terminal
-from canary.core.effective import Effective, effective, fitted
 from canary.core.intake import MAX_STEPS, ROUTE_KINDS
-from canary.core.patterns import findings
 from canary.core.record import record_of
-from canary.core.templates import Proposal
-from canary.core.wording import plain
+from canary.core.rules.effective import Effective, effective, fitted
+from canary.core.rules.patterns import findings
+from canary.core.rules.templates import Proposal
+from canary.core.telling.wording import plain
 from canary.errors import RefusedError
 from canary.kube import adoption
 from canary.kube.selectors import matches, of_map

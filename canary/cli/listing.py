@@ -14,9 +14,9 @@ from canary.cli.exits import Exit
 from canary.cli.live import Picture, follow
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned, markdown
-from canary.core.explain import Line, Scene
-from canary.core.overview import COLUMNS, IDLE, WIDE_COLUMNS, Row, footer, newest, rows
-from canary.core.stored import StoredRun
+from canary.core.telling.explain import Line, Scene
+from canary.core.telling.overview import COLUMNS, IDLE, WIDE_COLUMNS, Row, footer, newest, rows
+from canary.core.telling.stored import StoredRun
 
 FORMATS = ("table", "wide", "json", "yaml", "name", "md")
 

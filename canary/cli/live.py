@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from canary.cli.session import Session
 from canary.clock import WallClock
-from canary.core.explain import Line, Tone
-from canary.core.stored import StoredRun
-from canary.core.wording import duration
+from canary.core.telling.explain import Line, Tone
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import duration
 from canary.kube.cache import Change
 from canary.kube.resources import CANARYRUNS, Selection
 from canary.kube.watch import Reflector

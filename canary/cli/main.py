@@ -56,9 +56,7 @@ VERBS = {
     "judge": Verb("judging", "the judgement alone: samples in, verdicts out", "try"),
     "adopt": Verb("adopting", "what a policy would do to your objects, and then do it", "own"),
     "detach": Verb("detaching", "give a Deployment back, and let its policy go", "own"),
-    "safety": Verb(
-        "safety", "what safety policies ask, whom they cover, who waits; resume", "own"
-    ),
+    "safety": Verb("safety", "what safety policies ask, whom they cover, who waits; resume", "own"),
     "run": Verb("controller", "start the controller", "own"),
     "crd": Verb("crds", "print the CRDs, or the schema of an output", "own"),
     "guard": Verb("guard", "print the admission policies of the guard, or check them", "own"),

@@ -13,8 +13,8 @@ from typing import Any
 
 from canary.api.reasons import API_VERSION, Verb
 from canary.cli.session import Session
-from canary.core.stored import Raw, StoredRun, under
-from canary.core.wording import plain
+from canary.core.telling.stored import Raw, StoredRun, under
+from canary.core.telling.wording import plain
 from canary.errors import CanaryError
 from canary.kube.client import AlreadyExistsError, Client, Intent
 from canary.kube.resources import CANARYREQUESTS, Resource

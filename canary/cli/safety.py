@@ -16,8 +16,8 @@ from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Asking, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned
-from canary.core.stored import Raw, StoredRun, under, whole
-from canary.core.wording import age, moment, plain, seconds_between
+from canary.core.telling.stored import Raw, StoredRun, under, whole
+from canary.core.telling.wording import age, moment, plain, seconds_between
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
 

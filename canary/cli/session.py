@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 from canary.cli.kubeconfig import Access, read_connection
 from canary.cli.terminal import Terminal
 from canary.cli.transport import connect
-from canary.core.stored import Raw, StoredRun, under
-from canary.core.wording import moment
+from canary.core.telling.stored import Raw, StoredRun, under
+from canary.core.telling.wording import moment
 from canary.errors import CanaryError, RefusedError, UnavailableError
 from canary.kube.client import Client, FieldManager
 from canary.kube.resources import CANARYPOLICIES, CANARYRUNS, LEASES

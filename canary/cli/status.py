@@ -16,11 +16,11 @@ from canary.cli.live import Picture, follow
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
-from canary.core.explain import Line, Scene
-from canary.core.overview import idle_standing, newest
-from canary.core.screen import COLUMNS, status_lines
-from canary.core.stored import StoredRun, entries, under
-from canary.core.wording import age, moment, plain, seconds_between, table
+from canary.core.telling.explain import Line, Scene
+from canary.core.telling.overview import idle_standing, newest
+from canary.core.telling.screen import COLUMNS, status_lines
+from canary.core.telling.stored import StoredRun, entries, under
+from canary.core.telling.wording import age, moment, plain, seconds_between, table
 from canary.errors import CanaryError
 
 FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from canary.cli.session import Session
-from canary.core.overview import newest
-from canary.core.stored import Raw, StoredRun, under
-from canary.core.wording import plain
+from canary.core.telling.overview import newest
+from canary.core.telling.stored import Raw, StoredRun, under
+from canary.core.telling.wording import plain
 from canary.errors import RefusedError
 
 MAX_NAMED = 6

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from canary.core.explain import Line, Tone
-from canary.core.text import Surface, escaped
-from canary.core.wording import is_hostile, table
+from canary.core.telling.explain import Line, Tone
+from canary.core.telling.text import Surface, escaped
+from canary.core.telling.wording import is_hostile, table
 from canary.errors import RefusedError
 
 MAX_LINE = 4096

@@ -11,8 +11,8 @@ from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
-from canary.core.stored import Raw, under
-from canary.core.wording import duration, plain
+from canary.core.telling.stored import Raw, under
+from canary.core.telling.wording import duration, plain
 from canary.errors import CanaryError
 from canary.kube.resources import DEPLOYMENTS
 from canary.kube.transport import JSON

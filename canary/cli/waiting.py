@@ -16,10 +16,10 @@ from canary.cli.exits import MEANINGS, Exit, exit_of_phase
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
-from canary.core.explain import change_words, effect_text, lost_words, phase_words
-from canary.core.overview import newest
-from canary.core.stored import Raw, StoredRun, under
-from canary.core.wording import plain, share
+from canary.core.telling.explain import change_words, effect_text, lost_words, phase_words
+from canary.core.telling.overview import newest
+from canary.core.telling.stored import Raw, StoredRun, under
+from canary.core.telling.wording import plain, share
 from canary.errors import UnavailableError
 
 POLL_SECONDS = 1.0

@@ -10,11 +10,12 @@ from datetime import timedelta
 
 from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
 from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, Bypass, CanaryRunStatus
-from canary.core import gates, quorum
+from canary.core import gates
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
 from canary.core.guards import AFTER_COMMIT
-from canary.core.wording import no_such_step, share
+from canary.core.rules import quorum
+from canary.core.telling.wording import no_such_step, share
 
 MIN_BYPASS_REASON = 30  # characters
 DEFAULT_BYPASS, MAX_BYPASS = timedelta(hours=1), timedelta(hours=4)

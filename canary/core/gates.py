@@ -5,10 +5,10 @@ raise; the first that is closed is the sentence that people read. Nothing that l
 """
 
 from canary.api.reasons import Phase, Reason, Verb, Verdict
-from canary.core import limits, quorum
 from canary.core.decision import Closed, Gate, Situation
 from canary.core.evidence import Acceptance, Drift, Missing, Share, Workload
-from canary.core.wording import share
+from canary.core.rules import limits, quorum
+from canary.core.telling.wording import share
 
 
 def controller_leads(situation: Situation) -> Closed | None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from canary.api.reasons import MissingReason, Phase, Reason, Verb, Verdict
-from canary.core import quorum
 from canary.core.decision import Because, Situation
 from canary.core.evidence import Drift, Missing, Share
 from canary.core.gates import leaked
+from canary.core.rules import quorum
 
 BEFORE_COMMIT = frozenset(
     {Phase.HELD, Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING, Phase.PAUSED, Phase.DRAINING}

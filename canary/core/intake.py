@@ -23,14 +23,14 @@ from canary.api.run import CanaryRunSpec
 from canary.api.safety import Finding, RecordRules
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
-from canary.core.effective import Effective, fitted, terms_of
 from canary.core.evidence import Directive, Missing, Workload
-from canary.core.explain import MAX_ATTEMPTS
-from canary.core.origin import carried
-from canary.core.patterns import findings
 from canary.core.record import change_digest, policy_digest, record_of
-from canary.core.reviews import Review, answers_to, review_owed
-from canary.core.templates import Earlier, Proposal
+from canary.core.rules.effective import Effective, fitted, terms_of
+from canary.core.rules.origin import carried
+from canary.core.rules.patterns import findings
+from canary.core.rules.reviews import Review, answers_to, review_owed
+from canary.core.rules.templates import Earlier, Proposal
+from canary.core.telling.explain import MAX_ATTEMPTS
 
 MAX_STEPS = 21  # of a run
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")  # the routers that there are

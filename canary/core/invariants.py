@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from canary.api.reasons import PPM, Phase, Reason
-from canary.core import quorum
 from canary.core.actions import AttachRoute, Kill, SetWeight, UnpauseTarget
-from canary.core.approvals import tally
 from canary.core.decision import Because, Decision, Situation, change, record, set_traffic
 from canary.core.evidence import Missing
+from canary.core.rules import quorum
+from canary.core.rules.approvals import tally
 
 Invariant = Callable[[Situation, Decision], str | None]
 

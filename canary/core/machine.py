@@ -10,13 +10,14 @@ from datetime import datetime
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
-from canary.core import gates, intent, quorum
+from canary.core import gates, intent
 from canary.core.decision import Answer, Because, Decision, Situation, change, enter, set_traffic, stay
 from canary.core.directives import hear
 from canary.core.endings import answers_at_the_end, at_zero, end, pause_run
 from canary.core.evidence import Acceptance, Missing, Share
 from canary.core.guards import AFTER_COMMIT, BEFORE_COMMIT, first_ending
-from canary.core.wording import share
+from canary.core.rules import quorum
+from canary.core.telling.wording import share
 
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2

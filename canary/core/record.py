@@ -19,7 +19,7 @@ from canary.api.change import (
 )
 from canary.api.policy import CanaryPolicySpec
 from canary.api.run import SafetyTerms
-from canary.core.origin import EARLIER_RUN, agents_of, evidence_of_annotations, origin_of
+from canary.core.rules.origin import EARLIER_RUN, agents_of, evidence_of_annotations, origin_of
 
 MAX_TEXT, MAX_SHORT = 4096, 256
 

@@ -12,7 +12,7 @@ from typing import Any
 from canary.api.marks import Mark
 from canary.api.reasons import MissingReason
 from canary.core.evidence import Missing
-from canary.core.proof import AT_DIGEST
+from canary.core.rules.proof import AT_DIGEST
 from canary.kube.client import Client
 from canary.kube.resources import ENDPOINTSLICES, PODS
 

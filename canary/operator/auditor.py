@@ -20,7 +20,7 @@ from canary.audit.entries import MAX_CHANGES, due, entry_of, recorded
 from canary.audit.store import Book
 from canary.clock import Clock
 from canary.core.decision import Run, change
-from canary.core.templates import differences
+from canary.core.rules.templates import differences
 from canary.errors import CanaryError, UnavailableError
 from canary.kube.workload import Observed
 

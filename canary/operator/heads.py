@@ -17,8 +17,8 @@ from canary.api.reasons import Opening, Reason
 from canary.api.types import format_timestamp
 from canary.audit.chain import Head, decoded, head_of, parse_head
 from canary.audit.store import Store
-from canary.core.stored import under
-from canary.core.wording import moment
+from canary.core.telling.stored import under
+from canary.core.telling.wording import moment
 from canary.errors import CanaryError, RefusedError
 from canary.kube.client import Intent
 from canary.kube.resources import Ref

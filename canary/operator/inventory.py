@@ -15,8 +15,8 @@ from canary.api.types import format_timestamp
 from canary.audit.chain import decoded
 from canary.audit.revisions import Ledger, Rollout, entry_of_revision, serving_without_a_run, unrecorded
 from canary.audit.store import Store
-from canary.core.stored import under
-from canary.core.wording import plain
+from canary.core.telling.stored import under
+from canary.core.telling.wording import plain
 from canary.errors import CanaryError
 from canary.kube import workload
 from canary.kube.digest import template_hash

@@ -19,9 +19,9 @@ from canary.api.reasons import Verb
 from canary.core.decision import Limits, Run
 from canary.core.evidence import Directive
 from canary.core.intake import Policy
-from canary.core.reviews import Review
-from canary.core.stored import under
-from canary.core.wording import moment
+from canary.core.rules.reviews import Review
+from canary.core.telling.stored import under
+from canary.core.telling.wording import moment
 from canary.errors import RefusedError
 
 Json = Mapping[str, Any]

@@ -15,11 +15,11 @@ from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
 from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason, Verb
 from canary.api.run import CanaryRunSpec
-from canary.core import conditions
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing
 from canary.core.intake import Desired, Intake, Policy, Seen, Templates, consider, retries_of
-from canary.core.reviews import Review
+from canary.core.rules.reviews import Review
+from canary.core.telling import conditions
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Phase
 from canary.core.decision import Run
-from canary.core.effective import Effective
 from canary.core.evidence import Missing
-from canary.core.proof import Release, changed_paths, head_of, images_of
+from canary.core.rules.effective import Effective
+from canary.core.rules.proof import Release, changed_paths, head_of, images_of
 from canary.kube.adoption import Facts
 from canary.kube.workload import annotations_of
 

@@ -17,13 +17,13 @@ from canary.api.read import InvalidObject, parse_safety
 from canary.api.reasons import GROUP, MissingReason, Origin, Phase
 from canary.api.safety import SafetyPolicySpec
 from canary.api.types import format_timestamp
-from canary.core.approvals import signed_text
 from canary.core.decision import Run
-from canary.core.effective import STRICTEST, Effective, effective, terms_of
 from canary.core.evidence import Directive, Missing, Neighbour, Safety
-from canary.core.limits import REPEATS_DAYS, orders_a_day
-from canary.core.stored import StoredRun, under
-from canary.core.wording import moment
+from canary.core.rules.approvals import signed_text
+from canary.core.rules.effective import STRICTEST, Effective, effective, terms_of
+from canary.core.rules.limits import REPEATS_DAYS, orders_a_day
+from canary.core.telling.stored import StoredRun, under
+from canary.core.telling.wording import moment
 from canary.errors import CanaryError, RefusedError
 from canary.kube.cache import Cache
 from canary.kube.client import Intent

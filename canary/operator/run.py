@@ -21,7 +21,7 @@ from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec
 from canary.audit.store import Book, Store, open_store
 from canary.clock import Clock, WallClock
-from canary.core.page_texts import Place
+from canary.core.telling.page_texts import Place
 from canary.errors import CanaryError, RefusedError
 from canary.guard.fingerprint import READ_SECONDS, Fingerprint
 from canary.guard.policy import Settings

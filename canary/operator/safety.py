@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from canary.api.read import InvalidObject, parse_safety, parse_safety_status
 from canary.api.reasons import Mode
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
-from canary.core.effective import STRICTEST, Standing, standing
 from canary.core.evidence import Directive, Missing, Safety
-from canary.core.oversight import Watched, oversee
-from canary.core.stored import under
+from canary.core.rules.effective import STRICTEST, Standing, standing
+from canary.core.rules.oversight import Watched, oversee
+from canary.core.telling.stored import under
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff

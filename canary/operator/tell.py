@@ -15,10 +15,10 @@ from canary.alerts.sink import Couriers, Incident, Page, page_of
 from canary.api.notice import Notice
 from canary.api.reasons import Phase, Reason
 from canary.api.run import TimelineEntry
-from canary.core import pages
 from canary.core.decision import Run, change
-from canary.core.page_texts import Place
-from canary.core.stored import StoredRun
+from canary.core.telling import pages
+from canary.core.telling.page_texts import Place
+from canary.core.telling.stored import StoredRun
 from canary.errors import CanaryError
 from canary.kube import events
 from canary.operator.hands import Hands

@@ -23,12 +23,13 @@ from typing import Any
 from canary.api.reasons import Phase, Reason, Verdict
 from canary.api.run import CanaryRunStatus
 from canary.audit.entries import rises
-from canary.core import conditions, explain, invariants, machine
+from canary.core import invariants, machine
 from canary.core.actions import Kind
 from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
 from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
+from canary.core.telling import conditions, explain
 from canary.errors import CanaryError, ConflictError
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff

@@ -11,7 +11,7 @@ from typing import Any
 from canary.api.marks import Mark
 from canary.api.run import Coordinate
 from canary.core.evidence import Acceptance, Drift, Route
-from canary.core.wording import share
+from canary.core.telling.wording import share
 from canary.traffic.brake import Object, backends, positions, stable_of
 from canary.traffic.router import Seen, Target
 from canary.traffic.rules import OUR_ANNOTATIONS, annotations_of, share_ppm

@@ -19,7 +19,7 @@ from canary.api.attestation import Statement
 from canary.api.reasons import Origin
 from canary.api.safety import TrustedKey
 from canary.audit.attest import Private, judge, private_key, public_key, sign, verify, written
-from canary.core.proof import Release, changed_paths, images_of
+from canary.core.rules.proof import Release, changed_paths, images_of
 from canary.errors import RefusedError
 
 NOW = datetime(2026, 3, 5, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from security_key import APPROVAL, SecurityKey
 
 from canary.audit.sshsig import verify
-from canary.core.approvals import signed_text
+from canary.core.rules.approvals import signed_text
 from canary.errors import RefusedError
 
 TEXT = signed_text("approve", "shop/checkout-7f9c2", "sha256:" + "9" * 64, "priya")

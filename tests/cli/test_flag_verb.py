@@ -12,9 +12,9 @@ from origin_corpus import LINES, MESSAGES, PEOPLE, PROSE
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.cli.exits import Exit
 from canary.cli.git import Repository
-from canary.core.origin import agents_of, evidence_of_commits
 from canary.core.record import record_of
-from canary.core.signatures import SIGNATURES
+from canary.core.rules.origin import agents_of, evidence_of_commits
+from canary.core.rules.signatures import SIGNATURES
 from canary.lab import manifests
 
 AGENT, SIGNED = LINES[0]

@@ -12,7 +12,7 @@ from cli_bed import Answering, Bed
 from conftest import require_program
 from run_story import a_run, exposed, rolled_back
 
-from canary.core.approvals import signed_text
+from canary.core.rules.approvals import signed_text
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
 

@@ -6,8 +6,8 @@
 from collections.abc import Iterator
 
 from canary.api.safety import Strength
-from canary.core.outcome_patterns import OUTCOMES
-from canary.core.patterns import CATALOGUE
+from canary.core.rules.outcome_patterns import OUTCOMES
+from canary.core.rules.patterns import CATALOGUE
 
 WORDS = {
     Strength.REFUSE: "the change does not start",

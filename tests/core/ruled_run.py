@@ -15,8 +15,8 @@ from canary.api.run import Approval, CanaryRunStatus, TrafficStatus
 from canary.api.safety import SafetyPolicySpec
 from canary.core import machine
 from canary.core.decision import Run, Situation
-from canary.core.effective import Effective, terms_of
 from canary.core.evidence import Acceptance, Evidence, Finding, Route, Safety, Share, Side, Workload
+from canary.core.rules.effective import Effective, terms_of
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
 DIGEST = SPEC.digest

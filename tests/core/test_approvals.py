@@ -14,8 +14,7 @@ from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb, Verdict
 from canary.api.run import Approval
 from canary.api.safety import Finding as Pattern
 from canary.api.safety import SafetyPolicySpec, Strength
-from canary.core import invariants, machine, quorum
-from canary.core.approvals import Electorate, counted, in_time, tally
+from canary.core import invariants, machine
 from canary.core.decision import Situation
 from canary.core.evidence import (
     Directive,
@@ -24,6 +23,8 @@ from canary.core.evidence import (
     Neighbour,
     Safety,
 )
+from canary.core.rules import quorum
+from canary.core.rules.approvals import Electorate, counted, in_time, tally
 
 
 def by(*authors: str, rules: dict[str, Any] | None = None, **fields: Any) -> Electorate:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canary.api.safety import SafetyPolicySpec
-from canary.core.effective import (
+from canary.core.rules.effective import (
     STRICTEST,
     Standing,
     effective,

@@ -9,13 +9,14 @@ import pytest
 from run_story import NOW, a_run, at, exposed, rolled_back
 
 from canary.api.reasons import PPM, Opening, Phase, Reason
-from canary.core import explain, intake
-from canary.core.arithmetic import explanation
-from canary.core.explain import Scene, Tone, effect_text, next_actions, next_sentence, shown, standing
-from canary.core.overview import footer, rows
-from canary.core.page_texts import Place, Telling, body
-from canary.core.screen import status_lines
-from canary.core.stored import StoredRun
+from canary.core import intake
+from canary.core.telling import explain
+from canary.core.telling.arithmetic import explanation
+from canary.core.telling.explain import Scene, Tone, effect_text, next_actions, next_sentence, shown, standing
+from canary.core.telling.overview import footer, rows
+from canary.core.telling.page_texts import Place, Telling, body
+from canary.core.telling.screen import status_lines
+from canary.core.telling.stored import StoredRun
 
 SCENE = Scene(NOW, "prod-us")
 SAFE = Telling(Opening.CUSTOMERS_SAFE, Reason.ROLLED_BACK, "rolled back, nothing to do")

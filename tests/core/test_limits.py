@@ -18,10 +18,10 @@ from canary.api.policy import Step
 from canary.api.reasons import Origin, Phase, Reason, Verb, Verdict
 from canary.api.safety import Freeze, SafetyPolicySpec
 from canary.core.decision import Situation
-from canary.core.effective import Effective, fitted
 from canary.core.evidence import Directive, Finding, Neighbour, Safety
-from canary.core.limits import freeze_on, moments, orders_a_day, seconds_left
-from canary.core.stored import StoredRun
+from canary.core.rules.effective import Effective, fitted
+from canary.core.rules.limits import freeze_on, moments, orders_a_day, seconds_left
+from canary.core.telling.stored import StoredRun
 
 BOTH = (given("sam"), given("priya"))
 NEW_YORK = ZoneInfo("America/New_York")

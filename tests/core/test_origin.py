@@ -11,8 +11,8 @@ from origin_corpus import LINES, MESSAGES, PEOPLE, PROSE, SHA, commit
 
 from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.core.folding import disguised, folded, joined
-from canary.core.origin import (
+from canary.core.rules.folding import disguised, folded, joined
+from canary.core.rules.origin import (
     EARLIER_RUN,
     MAX_EVIDENCE_BYTES,
     Forge,
@@ -26,7 +26,7 @@ from canary.core.origin import (
     parse_evidence,
     write_evidence,
 )
-from canary.core.signatures import SIGNATURES
+from canary.core.rules.signatures import SIGNATURES
 
 
 def test_the_corpus_is_as_large_as_it_should_be() -> None:

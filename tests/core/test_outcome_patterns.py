@@ -9,11 +9,11 @@ from pattern_reference import page
 from run_story import NOW, a_run, at, effect, exposed, rolled_back
 
 from canary.cli.documents import verdict_document
-from canary.core.arithmetic import explanation
-from canary.core.outcome_patterns import OUTCOMES, outcome_of
-from canary.core.page_texts import Place
-from canary.core.pages import with_due_notices
-from canary.core.stored import StoredRun
+from canary.core.rules.outcome_patterns import OUTCOMES, outcome_of
+from canary.core.telling.arithmetic import explanation
+from canary.core.telling.page_texts import Place
+from canary.core.telling.pages import with_due_notices
+from canary.core.telling.stored import StoredRun
 
 
 def ended(*effects: Any, **status: Any) -> StoredRun:

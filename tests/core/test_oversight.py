@@ -9,9 +9,9 @@ import pytest
 from canary.api.notice import Notice
 from canary.api.reasons import Opening, Reason, Verb
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
-from canary.core.effective import STRICTEST, Standing, standing
 from canary.core.evidence import Directive, Neighbour, Safety
-from canary.core.oversight import Watched, oversee
+from canary.core.rules.effective import STRICTEST, Standing, standing
+from canary.core.rules.oversight import Watched, oversee
 
 END = datetime(2026, 6, 8, tzinfo=UTC)
 SPEC = SafetyPolicySpec.model_validate(

@@ -24,9 +24,9 @@ from canary.api.run import (
     TimelineEntry,
     TrafficStatus,
 )
-from canary.core.page_texts import Place, commands
-from canary.core.pages import REVIEW_SECONDS, VERIFY_SECONDS, with_due_notices
-from canary.core.stored import StoredRun
+from canary.core.telling.page_texts import Place, commands
+from canary.core.telling.pages import REVIEW_SECONDS, VERIFY_SECONDS, with_due_notices
+from canary.core.telling.stored import StoredRun
 from canary.lab.apiserver.patch import PATCHES
 
 START = datetime(2026, 3, 5, 3, 12, 4, tzinfo=UTC)

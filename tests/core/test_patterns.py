@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from canary.api.change import ChangeRecord
 from canary.api.safety import SafetyPolicySpec, Strength
-from canary.core.effective import Effective
-from canary.core.patterns import CATALOGUE, findings
-from canary.core.templates import Earlier, Proposal, quantity, values_at
+from canary.core.rules.effective import Effective
+from canary.core.rules.patterns import CATALOGUE, findings
+from canary.core.rules.templates import Earlier, Proposal, quantity, values_at
 
 NEW_HASH, OLD_HASH = "sha256:" + "b" * 64, "sha256:" + "a" * 64
 TEXTS = {

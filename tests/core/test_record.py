@@ -9,8 +9,8 @@ from canary.api.change import MAX_AUTHORS, ChangeAnnotation, ChangeRecord, Origi
 from canary.api.policy import CanaryPolicySpec
 from canary.api.reasons import Origin
 from canary.api.run import SafetyTerms
-from canary.core.origin import carried, write_evidence
 from canary.core.record import change_digest, changed_fields, record_of
+from canary.core.rules.origin import carried, write_evidence
 from canary.kube.digest import template_hash
 
 PROOF = OriginEvidence(level="E4", says=Origin.HUMAN, source="attestation", detail="3 commits")

@@ -9,8 +9,8 @@ from checkout import ROOT
 
 from canary.api.read import parse_safety, problems
 from canary.api.safety import SafetyPolicySpec
-from canary.core.effective import Standing, effective, standing, weaker_fields
-from canary.core.limits import freeze_on
+from canary.core.rules.effective import Standing, effective, standing, weaker_fields
+from canary.core.rules.limits import freeze_on
 
 EXAMPLE = ROOT / "deploy/examples/safety-reset.yaml"
 WRITTEN = list(yaml.safe_load_all(EXAMPLE.read_text()))

@@ -3,12 +3,12 @@
 import pytest
 from run_story import NOW, a_run, exposed, rolled_back
 
-from canary.core.arithmetic import explanation, timeline
-from canary.core.explain import Scene, Tone
-from canary.core.overview import COLUMNS, footer, idle_standing, newest, rows
-from canary.core.screen import status_lines
-from canary.core.stored import StoredRun
-from canary.core.wording import table
+from canary.core.telling.arithmetic import explanation, timeline
+from canary.core.telling.explain import Scene, Tone
+from canary.core.telling.overview import COLUMNS, footer, idle_standing, newest, rows
+from canary.core.telling.screen import status_lines
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import table
 
 ROLLED_BACK = """\
 checkout  shop@prod-us                                        run checkout-7f9c2
@@ -137,9 +137,15 @@ def test_a_verdict_is_explained_as_arithmetic():
 
 def test_the_evidence_that_decides_the_origin_is_told():
     run = rolled_back()
-    found = [("E1", "unknown", "lookalikes", "in the author"), ("E1", "ai", "kiro", "noreply@kiro.dev in\x1b[2J it")]
+    found = [
+        ("E1", "unknown", "lookalikes", "in the author"),
+        ("E1", "ai", "kiro", "noreply@kiro.dev in\x1b[2J it"),
+    ]
     keys = ("level", "says", "source", "detail")
-    run["spec"]["change"] |= {"origin": "ai", "evidence": [dict(zip(keys, each, strict=True)) for each in found]}
+    run["spec"]["change"] |= {
+        "origin": "ai",
+        "evidence": [dict(zip(keys, each, strict=True)) for each in found],
+    }
     lines = explanation(StoredRun(run))
     assert "Origin     AI-assisted (kiro), by dana; E1: kiro, noreply@kiro.dev in [2J it" in lines
     run["spec"]["change"]["evidence"] = "odd"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canary.core.text import MAX_BLOCK, Surface, block, escaped
+from canary.core.telling.text import MAX_BLOCK, Surface, block, escaped
 
 CORPUS = [
     "<script>alert(1)</script>",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from canary.core import wording
+from canary.core.telling import wording
 
 HOSTILE = [
     "\x1b[2J\x1b[31mred",

@@ -19,7 +19,7 @@ from canary.api.marks import ROLE_CANARY, Mark, side_name
 from canary.api.reasons import Phase
 from canary.clock import WallClock
 from canary.core.decision import Limits, Run
-from canary.core.page_texts import Place
+from canary.core.telling.page_texts import Place
 from canary.kube.client import Client, Intent
 from canary.kube.queue import Lane
 from canary.kube.resources import (

@@ -14,7 +14,7 @@ from canary.api.marks import Mark
 from canary.api.reasons import Opening, Phase, Reason
 from canary.audit.chain import Record, readable, verify
 from canary.audit.store import FileStore, open_store
-from canary.core.page_texts import Place
+from canary.core.telling.page_texts import Place
 from canary.kube.client import Client, Intent
 from canary.kube.lease import HEARTBEAT_LEASE
 from canary.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, REPLICASETS

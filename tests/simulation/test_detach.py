@@ -12,7 +12,7 @@ from canary.api.reasons import Phase, Verb
 from canary.cli import detaching
 from canary.cli.detaching import Choice, Hold
 from canary.cli.targets import Found
-from canary.core.stored import StoredRun
+from canary.core.telling.stored import StoredRun
 from canary.errors import RefusedError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import (

@@ -9,7 +9,7 @@ from canary.api.change import ChangeAnnotation
 from canary.api.people import People
 from canary.api.reasons import Phase, Reason, Verb
 from canary.api.safety import Strength
-from canary.core.approvals import signed_text
+from canary.core.rules.approvals import signed_text
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, NAMESPACES, SAFETYPOLICIES
 from canary.lab import manifests

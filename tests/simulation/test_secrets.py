@@ -16,7 +16,7 @@ from canary.api.marks import Mark
 from canary.api.reasons import Phase, Verb
 from canary.audit.store import FileStore
 from canary.cli.main import main
-from canary.core.page_texts import Place
+from canary.core.telling.page_texts import Place
 from canary.kube.cache import LAST_APPLIED
 from canary.kube.client import Client, Intent
 from canary.kube.resources import DEPLOYMENTS

@@ -12,11 +12,11 @@ from functools import cached_property
 from math import exp, floor, inf, log
 
 from canary.api.reasons import PPM, MissingReason, Reason, Verdict
-from canary.core import wording
 from canary.core.detect import onset, ratio
 from canary.core.detect.monitors import Monitor, MonitorName, Settings
 from canary.core.detect.ratio import Interval
 from canary.core.detect.state import State, Tally, require_fit
+from canary.core.telling import wording
 
 HOLD_LOG = log(20.0)  # a healthy run is ever held for evidence with at most 5 %
 CLEAR_LOG = log(5.0)  # above it no step is passed

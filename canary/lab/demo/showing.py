@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from canary.core.arithmetic import explanation
-from canary.core.explain import Line, Scene, Tone
-from canary.core.screen import status_lines
-from canary.core.stored import StoredRun
+from canary.core.telling.arithmetic import explanation
+from canary.core.telling.explain import Line, Scene, Tone
+from canary.core.telling.screen import status_lines
+from canary.core.telling.stored import StoredRun
 from canary.lab.demo.measured import Measured
 from canary.lab.demo.plot import Point, curves
 from canary.lab.demo.stories import Plot

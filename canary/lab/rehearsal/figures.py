@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canary.api.reasons import Phase
-from canary.core.wording import duration, share
+from canary.core.telling.wording import duration, share
 from canary.settings import RehearseOptions
 
 SCHEMA = "canary-controller.io/rehearsal/v1"

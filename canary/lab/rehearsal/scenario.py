@@ -16,7 +16,7 @@ from canary.api.policy import CanaryPolicySpec
 from canary.api.reasons import Verb
 from canary.audit.store import Book, open_store
 from canary.core.decision import Limits, Run
-from canary.core.page_texts import Place
+from canary.core.telling.page_texts import Place
 from canary.kube.client import Client, Fence, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS
 from canary.kube.transport import Transport

@@ -8,8 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from canary.core.stored import entries, under, whole
-from canary.core.templates import Json, Proposal, containers, environment, names, pairs, quantity, repository
+from canary.core.rules.templates import (
+    Json,
+    Proposal,
+    containers,
+    environment,
+    names,
+    pairs,
+    quantity,
+    repository,
+)
+from canary.core.telling.stored import entries, under, whole
 
 MIN_TEXT = 20  # characters that say something
 PLACEHOLDER = re.compile(

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from canary.api.reasons import PPM, Opening, Reason
-from canary.core import wording
-from canary.core.explain import change_words, effect_text, evidence_words, lost_words
-from canary.core.outcome_patterns import outcome_of
-from canary.core.stored import Measured, Raw, StoredRun, entries, whole
-from canary.core.wording import duration, plain, seconds_between, share
+from canary.core.rules.outcome_patterns import outcome_of
+from canary.core.telling import wording
+from canary.core.telling.explain import change_words, effect_text, evidence_words, lost_words
+from canary.core.telling.stored import Measured, Raw, StoredRun, entries, whole
+from canary.core.telling.wording import duration, plain, seconds_between, share
 
 MAX_COMMAND = 1_500  # characters: a command that does not fit is left out whole, a half one is dangerous
 MAX_ROUTES = 8

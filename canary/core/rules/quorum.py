@@ -9,10 +9,10 @@ from functools import wraps
 from canary.api.reasons import PPM, Reason
 from canary.api.run import Approval, CanaryRunStatus
 from canary.api.safety import Strength
-from canary.core import limits
-from canary.core.approvals import Electorate, Tally, counted, in_time, tally
 from canary.core.decision import Closed, Gate, Situation, change
-from canary.core.wording import share
+from canary.core.rules import limits
+from canary.core.rules.approvals import Electorate, Tally, counted, in_time, tally
+from canary.core.telling.wording import share
 
 
 def electorate_of(situation: Situation) -> Electorate | None:

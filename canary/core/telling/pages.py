@@ -10,11 +10,11 @@ from datetime import datetime
 
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import Opening, Phase, Reason
-from canary.core import page_texts as texts
-from canary.core.page_texts import Place, Telling
-from canary.core.stored import StoredRun, under, whole
-from canary.core.text import block
-from canary.core.wording import duration, plain, seconds_between
+from canary.core.telling import page_texts as texts
+from canary.core.telling.page_texts import Place, Telling
+from canary.core.telling.stored import StoredRun, under, whole
+from canary.core.telling.text import block
+from canary.core.telling.wording import duration, plain, seconds_between
 
 VERIFY_SECONDS = 120.0  # a weight that is asked to be 0 and is not, for this long, calls people
 BLIND_SECONDS = 30.0  # exposed and blind: the weight should long have been taken away

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from canary.api.reasons import Phase
-from canary.core import wording
-from canary.core.explain import (
+from canary.core.telling import wording
+from canary.core.telling.explain import (
     Line,
     Scene,
     Tone,
@@ -23,8 +23,8 @@ from canary.core.explain import (
     phase_words,
     standing,
 )
-from canary.core.stored import StoredRun
-from canary.core.wording import duration, seconds_between, share
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import duration, seconds_between, share
 
 COLUMNS = 80
 LABEL = 7  # width of the word at the start of a line

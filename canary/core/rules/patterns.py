@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from canary.api.safety import Finding, OwnPattern, Strength
-from canary.core import change_patterns as facts
-from canary.core.effective import Effective
-from canary.core.templates import Proposal, quantity, values_at
-from canary.core.wording import plain
+from canary.core.rules import change_patterns as facts
+from canary.core.rules.effective import Effective
+from canary.core.rules.templates import Proposal, quantity, values_at
+from canary.core.telling.wording import plain
 
 REFUSE, APPROVE, NOTE = Strength.REFUSE, Strength.APPROVE, Strength.NOTE
 MAX_FINDINGS, MAX_CLAUSE = 64, 512

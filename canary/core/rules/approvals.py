@@ -15,8 +15,8 @@ from canary.api.people import People
 from canary.api.reasons import Verb
 from canary.api.run import Approval
 from canary.api.safety import ApprovalRules
-from canary.core.origin import hits_in_person
-from canary.core.wording import plain
+from canary.core.rules.origin import hits_in_person
+from canary.core.telling.wording import plain
 
 MACHINE_USERS = ("system:",)  # service accounts, nodes, the control plane's own
 MACHINE_GROUPS = frozenset({"system:masters", "system:serviceaccounts", "system:nodes"})

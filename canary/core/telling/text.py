@@ -10,7 +10,7 @@ import json
 import re
 from enum import StrEnum
 
-from canary.core.wording import MAX_PLAIN, plain
+from canary.core.telling.wording import MAX_PLAIN, plain
 
 MAX_BLOCK = 4096
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-!|~&@:=])")

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from canary.api.reasons import Phase, Reason
-from canary.core.wording import moment, number, plain
+from canary.core.telling.wording import moment, number, plain
 
 Raw = Mapping[str, Any]
 MAX_NAME = 63

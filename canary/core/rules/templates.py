@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from canary.api.change import ChangeRecord
-from canary.core.stored import entries, under
+from canary.core.telling.stored import entries, under
 
 Json = Mapping[str, Any]
 MAX_NESTING = 32

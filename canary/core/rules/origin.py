@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from canary.api.change import MAX_EVIDENCE, ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.core.folding import disguised, folded, joined, squeezed
-from canary.core.signatures import SIGNATURES, Signature
+from canary.core.rules.folding import disguised, folded, joined, squeezed
+from canary.core.rules.signatures import SIGNATURES, Signature
 
 MAX_EVIDENCE_BYTES = 4096
 MAX_DETAIL = 160

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from canary.api.reasons import ConditionType, Phase, Reason
-from canary.core import wording
-from canary.core.explain import Line, Scene, Tone, phase_words, shown
-from canary.core.stored import Raw, StoredRun, entries, under
-from canary.core.wording import moment, plain, seconds_between
+from canary.core.telling import wording
+from canary.core.telling.explain import Line, Scene, Tone, phase_words, shown
+from canary.core.telling.stored import Raw, StoredRun, entries, under
+from canary.core.telling.wording import moment, plain, seconds_between
 
 IDLE = "Idle"
 NOBODY_JUDGES = "no controller judges it: `canary abort --now`"

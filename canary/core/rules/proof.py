@@ -13,8 +13,8 @@ from typing import Any
 from canary.api.attestation import ChangeOrigin, Statement
 from canary.api.change import OriginEvidence
 from canary.api.reasons import GROUP, Origin
-from canary.core.origin import MAX_DETAIL
-from canary.core.templates import differences
+from canary.core.rules.origin import MAX_DETAIL
+from canary.core.rules.templates import differences
 
 SOURCE = "attestation"
 AT_DIGEST = "@sha256:"

@@ -12,12 +12,12 @@ from datetime import datetime
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import ConditionType, Opening, Reason, Verb
 from canary.api.safety import BrakeStatus, SafetyPolicySpec, SafetyPolicyStatus, SpentBudget
-from canary.core import conditions
 from canary.core.decision import Answer
-from canary.core.effective import Standing
 from canary.core.evidence import Directive, Safety
-from canary.core.limits import brake_message, lost_today
-from canary.core.wording import duration, plain
+from canary.core.rules.effective import Standing
+from canary.core.rules.limits import brake_message, lost_today
+from canary.core.telling import conditions
+from canary.core.telling.wording import duration, plain
 
 WARNED_AT_DAYS = (14, 7, 1)
 DAY_SECONDS = 86_400.0

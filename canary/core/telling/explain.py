@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from canary.api.reasons import PPM, Phase, Reason, Verb, Verdict
-from canary.core import wording
-from canary.core.stored import Measured, StoredRun, under
-from canary.core.wording import duration, seconds_between, share
+from canary.core.telling import wording
+from canary.core.telling.stored import Measured, StoredRun, under
+from canary.core.telling.wording import duration, seconds_between, share
 
 MAX_ATTEMPTS = 2  # of one version; a third asks for a fix
 LEAST_ORDERS = 3.0  # with fewer expected, none at all would be no sign

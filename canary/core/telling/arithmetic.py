@@ -7,10 +7,10 @@ was not, and on request what happened when. Pure; only figures of the record are
 import textwrap
 from datetime import datetime
 
-from canary.core import wording
-from canary.core.explain import change_words, effect_text, evidence_words, lost_words, phase_words
-from canary.core.outcome_patterns import outcome_of
-from canary.core.stored import Measured, StoredRun, entries, under
+from canary.core.rules.outcome_patterns import outcome_of
+from canary.core.telling import wording
+from canary.core.telling.explain import change_words, effect_text, evidence_words, lost_words, phase_words
+from canary.core.telling.stored import Measured, StoredRun, entries, under
 
 COLUMNS = 80
 LABEL = 11

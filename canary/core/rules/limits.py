@@ -12,8 +12,8 @@ from canary.api.reasons import PPM, Origin, Reason
 from canary.api.safety import Freeze, SafetyPolicySpec, UnknownOrigin
 from canary.core.decision import Closed, Situation
 from canary.core.evidence import Missing, Neighbour, Safety
-from canary.core.stored import StoredRun
-from canary.core.wording import count, duration, number, plain, seconds_between
+from canary.core.telling.stored import StoredRun
+from canary.core.telling.wording import count, duration, number, plain, seconds_between
 
 REPEATS_DAYS, MOST_DOUBLINGS = 7, 8
 DAY_SECONDS = 86_400.0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Reason
-from canary.core.stored import Measured, StoredRun
-from canary.core.wording import seconds_between
+from canary.core.telling.stored import Measured, StoredRun
+from canary.core.telling.wording import seconds_between
 
 NEARLY_ALL, TWICE = -0.9, 1.0  # as ratios less one
 FIRST_MINUTE_SECONDS = 60.0
