@@ -1,6 +1,6 @@
 """Notices: what people must be told of a run, kept in its status until every sink has acknowledged it.
 
-`core.telling.pages` writes them, `alerts.outbox` decides from them who is told next and records in them what became of it.
+`core.telling` writes them, `alerts.outbox` decides from them who is told next and records in them what became of it.
 Because they are stored before they are sent, a crash tells nobody too little.
 """
 

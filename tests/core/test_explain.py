@@ -233,7 +233,7 @@ def test_any_record_at_all_makes_a_harmless_screen(odd):
 
 def test_the_sentences_need_no_models():
     names = "explain,screen,overview,arithmetic"
-    code = f"import sys; from canary.core import {names}; print('pydantic' in sys.modules)"
+    code = f"import sys; from canary.core.telling import {names}; print('pydantic' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
