@@ -6,13 +6,13 @@ ARGS   ?=
 BIN    := .venv/bin
 LOCK   := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --all-build-deps \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-SLOW   := $(wildcard tests/acceptance tests/bench tests/cluster)
+SLOW   := $(wildcard tests/acceptance tests/bench tests/cluster tests/real)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cluster simulate lint format acceptance bench image docs lock clean
+.PHONY: help demo test test-real test-cluster simulate lint format acceptance bench image docs lock clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -22,6 +22,9 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 
 test: .venv/test.stamp ## every test that needs Python alone
 	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+test-real: .venv/test.stamp ## the demo's shop and the controller as real processes: kills, freezes, bad pods; minutes
+	@python -m pytest tests/real $(ARGS)
 
 test-cluster: .venv/dev.stamp ## the main job on a real control plane, which Go builds once in ten minutes; Linux, minutes
 	@python tests/cluster/programs.py

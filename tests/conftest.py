@@ -16,7 +16,7 @@ from programs import locate
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = ("tests/real/", "tests/core/test_machine_exhaustive.py", "tests/simulation/")
+LONG = ("tests/core/test_machine_exhaustive.py", "tests/simulation/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
