@@ -16,7 +16,13 @@ from programs import locate
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = ("tests/core/test_machine_exhaustive.py", "tests/simulation/")
+LONG = (
+    "tests/core/test_machine_exhaustive.py",
+    "tests/simulation/",
+    "tests/lab/test_demo_record.py",
+    "tests/test_docs.py",
+    "tests/metrics/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
