@@ -14,11 +14,11 @@ from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from canary.api.read import InvalidObject, parse_safety
-from canary.api.reasons import GROUP, MissingReason, Origin, Phase
+from canary.api.reasons import GROUP, MissingReason, Origin, Phase, Verb, Verdict
 from canary.api.safety import SafetyPolicySpec
 from canary.api.types import format_timestamp
 from canary.core.decision import Run
-from canary.core.evidence import Directive, Missing, Neighbour, Safety
+from canary.core.evidence import Directive, Evidence, Missing, Neighbour, Safety
 from canary.core.rules.approvals import signed_text
 from canary.core.rules.effective import STRICTEST, Effective, effective, terms_of
 from canary.core.rules.limits import REPEATS_DAYS, orders_a_day
@@ -64,8 +64,8 @@ class Rulebook:
             return Missing(MissingReason.NOT_READ, "the cache has not been filled yet")
         return effective(self.policies(), tier, self._hands.clock.now())
 
-    def safety_of(self, run: Run) -> Safety | Missing | None:
-        """Return what rules a run now, with the facts that the rules are about."""
+    def safety_of(self, run: Run, *, falls: bool = False) -> Safety | Missing | None:
+        """Return what rules a run now, with the facts that the rules are about; nobody is asked while it `falls`."""
         ruling = self.ruling(run.spec.policy.tier)
         if ruling is None or isinstance(ruling, Missing):
             return ruling
@@ -77,7 +77,7 @@ class Rulebook:
             digest=terms_of(ruling).digest or "",
             zones=zones_of(ruling.spec),
             people=self._hands.people(),
-            may_approve=self._may_approve(run),
+            may_approve={} if falls else self._may_approve(run),
             neighbours=self.neighbours(run.uid),
             braked=next(
                 (str(under(each, "brake", "message")) for each in status if under(each, "brake")), ""
@@ -88,7 +88,8 @@ class Rulebook:
     def added_to(self, gathered: Gathered, run: Run) -> Gathered:
         """Return what was gathered of a run, with what rules it."""
         asked = tuple(self._with_presence(each, run) for each in gathered.evidence.directives)
-        evidence = replace(gathered.evidence, safety=self.safety_of(run), directives=asked)
+        safety = self.safety_of(run, falls=_falls(gathered.evidence))
+        evidence = replace(gathered.evidence, safety=safety, directives=asked)
         return replace(gathered, evidence=evidence)
 
     def _with_presence(self, asked: Directive, run: Run) -> Directive:
@@ -161,12 +162,16 @@ class Rulebook:
             self._begun &= held
 
     def _may_approve(self, run: Run) -> Mapping[str, bool]:
-        """Ask the API server again whether each approver still may; one that it cannot be asked about is left out."""
+        """Ask the API server again whether each approver still may; who it cannot be asked about is left out.
+
+        One question without an answer is enough for a look: the others would wait as long.
+        """
         answers: dict[str, bool] = {}
         for approval in run.status.approvals:
             answer = self._right(run, approval.requester, approval.groups)
-            if answer is not None:
-                answers[approval.requester] = answer
+            if answer is None:
+                break
+            answers[approval.requester] = answer
         return answers
 
     def _right(self, run: Run, user: str, groups: list[str]) -> bool | None:
@@ -187,6 +192,13 @@ class Rulebook:
         self._rights = self._rights if len(self._rights) < MAX_RIGHTS else {}
         self._rights[run.uid, user] = now, allowed
         return allowed
+
+
+def _falls(evidence: Evidence) -> bool:
+    """Tell whether this look takes traffic back anyhow: that waits for no question about anybody's rights."""
+    found, asked = evidence.finding, {each.verb for each in evidence.directives}
+    proved = not isinstance(found, Missing) and found.verdict in (Verdict.ROLL_BACK, Verdict.DRAIN)
+    return proved or bool(asked & {Verb.ABORT, Verb.REJECT})
 
 
 def _neighbour(run: StoredRun, ended: datetime | None, now: datetime) -> Neighbour:

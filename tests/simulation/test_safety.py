@@ -1,8 +1,10 @@
 """Safety policies at work on a whole simulated cluster: approvals, a freeze, an end, and the brake of all brakes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from security_key import SecurityKey
+from sim_faults import asked
 from sim_street import COLLAPSE, Street, short_policy
 
 from canary.api.change import ChangeAnnotation
@@ -10,8 +12,10 @@ from canary.api.people import People
 from canary.api.reasons import Phase, Reason, Verb
 from canary.api.safety import Strength
 from canary.core.rules.approvals import signed_text
+from canary.errors import UnavailableError
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, NAMESPACES, SAFETYPOLICIES
+from canary.kube.transport import Response, Transport
 from canary.lab import manifests
 from canary.lab.apiserver.admission import User
 
@@ -40,8 +44,8 @@ def amended(street: Street, name: str = "reset", **fields: Any) -> None:
 
 def a_street(**fields: Any) -> Street:
     """A shop of tier 2 whose next change is dana's; nobody approves by the way."""
-    people = fields.pop("people", PEOPLE)
-    street = Street(policy=short_policy(**{"steps": STEPS, "tier": 2, **fields}), people=people)
+    people, wire = fields.pop("people", PEOPLE), fields.pop("wire", None)
+    street = Street(policy=short_policy(**{"steps": STEPS, "tier": 2, **fields}), people=people, wire=wire)
     record = {ChangeAnnotation.AUTHORS.value: "dana"}
     patch = {"metadata": {"annotations": record}}
     street.admin.merge_patch(
@@ -105,6 +109,38 @@ def test_a_lost_right_takes_the_slice_away_within_seconds():
     street.cluster.server.denied.add(("priya", "approve"))
     assert street.run_until(lambda: street.route_ppm() == 0, 10.0), street.told()
     until(street, Phase.PAUSED, reason=Reason.APPROVALS_MISSING)
+
+
+class SlowRights:
+    """An API server that stands still, from some moment on, when it is asked what somebody may do."""
+
+    def __init__(self) -> None:
+        self.wait: Callable[[float], None] | None = None
+
+    def wire(self, transport: Transport) -> Transport:
+        return asked(transport, self._ask)
+
+    def _ask(self, method: str, path: str, send: Callable[[], Response]) -> Response:
+        if self.wait is not None and path.endswith("/subjectaccessreviews"):
+            self.wait(30.0)
+            raise UnavailableError("no answer")
+        return send()
+
+
+def test_an_abort_waits_for_no_question_about_rights():
+    rights = SlowRights()
+    street = a_street(wire=rights.wire)
+    ruled(street, exposure={**RESET["exposure"], "unapprovedMax": "0%"})
+    street.push()
+    until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
+    assert {approve(street, user)["outcome"] for user in (SAM, PRIYA)} == {"Done"}
+    until(street, Phase.PROGRESSING, reason=Reason.EVIDENCE_GROWING)
+    street.clock.sleep(10.0)  # until the answers of before are too old
+    rights.wait = street.clock.sleep
+    asked_at = street.clock.monotonic()
+    street.ask(Verb.ABORT, SAM)
+    assert street.run_until(lambda: street.route_ppm() == 0, 60.0), street.told()
+    assert street.clock.monotonic() - asked_at < 5.0
 
 
 def test_a_freeze_stops_what_rises_and_a_rollback_passes_through_it():
