@@ -21,7 +21,7 @@ demo: .venv/run.stamp ## no cluster: watch a bad change lose orders and be rolle
 	@canary demo $(ARGS)
 
 test: .venv/test.stamp ## every test that needs Python alone
-	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@python -m pytest $(addprefix --ignore=,$(SLOW)) --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-real: .venv/test.stamp ## the demo's shop and the controller as real processes: kills, freezes, bad pods; minutes
 	@python -m pytest tests/real $(ARGS)

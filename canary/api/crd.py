@@ -7,6 +7,7 @@ older CRD would prune newer fields of our status silently.
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from canary.api.kinds import KINDS, Column, Kind, Rule
@@ -25,8 +26,13 @@ _CONDITIONS = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["
 
 
 def crds() -> list[dict[str, Any]]:
-    """Return the manifests, one a kind, in the order of `KINDS`."""
-    return [_manifest(kind) for kind in KINDS]
+    """Return the manifests, one a kind, in the order of `KINDS`; they are the caller's own."""
+    return json.loads(_manifests())
+
+
+@cache
+def _manifests() -> str:
+    return json.dumps([_manifest(kind) for kind in KINDS])
 
 
 def _manifest(kind: Kind) -> dict[str, Any]:

@@ -293,17 +293,6 @@ class GuardFacts(Model):
     """The labels of the pods of its side; nothing but the route may lead to them."""
 
 
-class Rehearsal(Model):
-    """The last rehearsal of this policy."""
-
-    at: Timestamp
-    """When."""
-    policy_digest: Digest
-    """The policy that was rehearsed."""
-    orders_lost_p95: Annotated[str, Field(max_length=32)] = ""
-    """95th percentile of orders lost in a collapse."""
-
-
 class CanaryPolicyStatus(Model):
     """What the controller saw of the target."""
 
@@ -327,7 +316,5 @@ class CanaryPolicyStatus(Model):
     """Versions taken back, newest last."""
     refusals: Annotated[list[Sentence], Field(max_length=16)] = []
     """Why the target cannot be adopted, each with its remedy."""
-    rehearsed: Rehearsal | None = None
-    """The last rehearsal."""
     guard: GuardFacts | None = None
     """Facts for the guard policies."""

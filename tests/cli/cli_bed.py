@@ -7,7 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from canary.kube.resources import (
     SERVICES,
 )
 from canary.lab.apiserver.admission import CONTROLLER, User
+from canary.lab.apiserver.api_error import ApiError
 from canary.lab.apiserver.serving import HttpServer
 from canary.lab.cluster import RealTimeCluster
 
@@ -77,7 +78,8 @@ class Bed:
             kind = self.cluster.store.kinds.find(resource.group, resource.plural)
             assert kind is not None
             for obj in self.cluster.store.select(kind, "", lambda _: True):
-                self.cluster.store.delete(kind, (obj["metadata"]["namespace"], obj["metadata"]["name"]))
+                with suppress(ApiError):  # gone with the run that owned it
+                    self.cluster.store.delete(kind, (obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
     def put(self, run: Json) -> Json:
         """Store a run with its status, as the controller writes them."""

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
@@ -110,7 +110,8 @@ class FaultServer:
         self.ending.set()
         self._listener.shutdown()
         for connection in tuple(self._sockets):
-            connection.close() if connection.fileno() < 0 else connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # closed by its client in this moment
+                connection.shutdown(socket.SHUT_RDWR)
         self._listener.server_close()
         self._thread.join(5)
 
