@@ -306,6 +306,10 @@ class CanaryPolicyStatus(Model):
     """The uid of the Deployment that was adopted."""
     serving: Revision | None = None
     """The version that serves."""
+    good: Revision | None = None
+    """The last version that served with a right to: found at adoption, promoted, or accepted by people."""
+    good_pods: Count = 0
+    """How many pods the target asked for when that was last seen to serve."""
     active_run: Annotated[str, Field(max_length=253)] = ""
     """The run under way."""
     last_run: Annotated[str, Field(max_length=253)] = ""

@@ -152,6 +152,10 @@ class Reason(StrEnum):
     REQUEST_REFUSED = "RequestRefused"
 
 
+TARGET_LOST = frozenset({Reason.WORKLOAD_GONE, Reason.WORKLOAD_RECREATED})
+"""Somebody passed the guard by and deleted a held Deployment."""
+
+
 class ConditionType(StrEnum):
     """Condition types; Ready, Reconciling and Stalled have the meaning that kstatus gives them."""
 

@@ -78,6 +78,8 @@ class CanaryRunSpec(Model):
     """The slices of this run."""
     attempt: Count = 1
     """How often this version has been tried, this time included."""
+    baseline_pods: Count = 0
+    """Pods of the version that serves, when the run was recorded; 0: not known."""
     safety: SafetyTerms = SafetyTerms()
     """What the safety policies asked of this change; without any: nothing."""
     findings: Annotated[list[Finding], Field(max_length=64)] = []
@@ -362,7 +364,9 @@ class CanaryRunStatus(Model):
     side: SideStatus = SideStatus()
     """The new version's own Deployment."""
     way_back: SideStatus = SideStatus()
-    """The Deployment of the last good template, where a commit is taken back."""
+    """The Deployment of the last good template, where a commit is taken back or the target was lost."""
+    accepted: Digest | None = None
+    """Template of a target that was created anew, where a person let it serve as it is."""
     stable_replicas: Count = 0
     """Replicas of the old version when the route was attached; it must not shrink below."""
     analysis: AnalysisStatus = AnalysisStatus()

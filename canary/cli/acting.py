@@ -160,7 +160,8 @@ def _check_state(verb: Verb, run: StoredRun) -> None:
             text = f"attempt {run.attempt} of {MAX_ATTEMPTS} was the last of this change: push a fix. See {where}"
             raise RefusedError(text, code="CAN-5002")
         return
-    if run.final and not (verb is Verb.APPROVE and run.bypassed):  # a bypass is reviewed when it is over
+    may = run.bypassed if verb is Verb.APPROVE else verb is Verb.BYPASS and run.way_back_ppm > 0
+    if run.final and not may:  # a bypass is reviewed when it is over; what was created anew may be accepted
         text = f"the run is {run.phase}; nothing to {verb}. {where} shows it"
         raise RefusedError(text, code="CAN-5001" if run.phase == Phase.SUPERSEDED else "CAN-5002")
 
@@ -212,6 +213,11 @@ def _effect(asking: Asking) -> str:
             return f"the run ends; {run.old} serves 100 %"
         case Verb.RETRY:
             return f"{run.new} is tried again from no traffic on, with fresh evidence; approvals are void"
+        case Verb.BYPASS if run.final:
+            return (
+                f"{run.workload} gets its traffic as it stands, when all its pods are ready. "
+                "People are paged, and no other change of it begins before two others have reviewed this"
+            )
         case Verb.BYPASS:
             return (
                 "no approval, freeze or limit holds it for that time; evidence against it still takes it back. "

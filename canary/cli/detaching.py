@@ -171,7 +171,7 @@ def refuse_undecided(holds: Sequence[Hold], choice: Choice) -> None:
         raise RefusedError(f"{text}comes back)", code="CAN-5007")
     lost = [each.where for each in holds if each.came_back and choice is Choice.ACCEPT]
     if lost:
-        text = f"{', '.join(lost)}: the change was taken back after its commit, so only --reject is possible"
+        text = f"{', '.join(lost)}: the last good version serves from pods of its own, so only --reject is possible"
         raise RefusedError(text, code="CAN-5007")
 
 

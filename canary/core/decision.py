@@ -122,6 +122,19 @@ class Situation:
         return None if isinstance(self.evidence.safety, Missing) else self.evidence.safety
 
     @property
+    def is_good_again(self) -> bool:
+        """Tell whether the Deployment asks for the last good template, or for the one that a person accepted."""
+        good = (self.spec.baseline.template_hash, self.status.accepted)
+        return self.workload is not None and self.workload.template_hash in good
+
+    def runs_whole(self, template_hash: str) -> bool:
+        """Tell whether every pod that the Deployment asks for runs this template, and only that."""
+        workload = self.workload
+        if workload is None or not workload.settled or workload.template_hash != template_hash:
+            return False
+        return workload.current_ready >= max(1, workload.replicas) and workload.other_pods == 0
+
+    @property
     def next_step(self) -> Step | None:
         index = self.status.step + 1
         return self.spec.steps[index] if index < len(self.spec.steps) else None

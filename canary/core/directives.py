@@ -8,7 +8,7 @@ that as they always do, so no word of a person overrules evidence.
 from dataclasses import dataclass
 from datetime import timedelta
 
-from canary.api.reasons import MACHINE_VERBS, Phase, Reason, Verb
+from canary.api.reasons import MACHINE_VERBS, TARGET_LOST, Phase, Reason, Verb
 from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, Bypass, CanaryRunStatus
 from canary.core import gates
 from canary.core.decision import Answer, Because, Situation, change, record
@@ -63,6 +63,8 @@ def _answer(situation: Situation, directive: Directive) -> _Reply:
             f"{directive.requester} is a machine: it may abort and hold, a person must {directive.verb.value}"
         )
         return situation.status, False, text
+    if directive.verb is Verb.BYPASS and situation.phase.final and situation.status.traffic.way_back_ppm > 0:
+        return _accept(situation, directive)
     if situation.phase.final or situation.phase is Phase.ROLLING_BACK:
         return (
             situation.status,
@@ -166,28 +168,51 @@ def _approve(situation: Situation, directive: Directive) -> _Reply:
 
 def _bypass(situation: Situation, directive: Directive) -> _Reply:
     """Break the glass: loudly, for a time, and never against evidence."""
-    if len(directive.reason) < MIN_BYPASS_REASON:
-        text = f"say in {MIN_BYPASS_REASON} characters or more what is at stake and who knows of it"
-        return situation.status, False, text
     if situation.phase in AFTER_COMMIT:
         return situation.status, False, f"the run is {situation.phase.value}; nothing holds it any more"
+    bypass = _broken_glass(situation, directive)
+    if isinstance(bypass, str):
+        return situation.status, False, bypass
+    minutes = (bypass.expires_at - situation.now).total_seconds() / 60
+    text = f"for {minutes:.0f} min no approval, freeze or limit holds it; evidence does, and two others review it"
+    return _with_bypass(situation, bypass), True, text
+
+
+def _accept(situation: Situation, directive: Directive) -> _Reply:
+    """A person takes a Deployment that was created anew as it is: it gets its traffic when it runs that whole."""
+    workload, lost = situation.workload, situation.status.reason in TARGET_LOST
+    if not lost or workload is None:
+        why = "there is no Deployment to accept" if lost else "its commit was taken back; push a fix"
+        return situation.status, False, why
+    bypass = _broken_glass(situation, directive)
+    if isinstance(bypass, str):
+        return situation.status, False, bypass
+    status = change(_with_bypass(situation, bypass), accepted=workload.template_hash)
+    text = "accepted as it is: it gets its traffic when all its pods are ready, and two others review it"
+    return status, True, text
+
+
+def _broken_glass(situation: Situation, directive: Directive) -> Bypass | str:
+    """Return the bypass that is asked for, or why it is none."""
+    if len(directive.reason) < MIN_BYPASS_REASON:
+        return f"say in {MIN_BYPASS_REASON} characters or more what is at stake and who knows of it"
     longest = situation.now + MAX_BYPASS
     ends = min(directive.expires_at or situation.now + DEFAULT_BYPASS, longest)
     if ends <= situation.now:
-        return situation.status, False, "it ended before it was asked for; give a later time"
-    who = directive.requester
-    bypass = Bypass(
+        return "it ended before it was asked for; give a later time"
+    return Bypass(
         request=directive.name,
-        requester=who[:256],
+        requester=directive.requester[:256],
         reason=directive.reason[:1024],
         at=situation.now,
         expires_at=ends,
     )
-    because = Because(Reason.BYPASS_USED, f"break-glass by {who}: {directive.reason}", who)
-    status = record(situation.now, change(situation.status, bypass=bypass), because)
-    minutes = (ends - situation.now).total_seconds() / 60
-    text = f"for {minutes:.0f} min no approval, freeze or limit holds it; evidence does, and two others review it"
-    return status, True, text
+
+
+def _with_bypass(situation: Situation, bypass: Bypass) -> CanaryRunStatus:
+    text = f"break-glass by {bypass.requester}: {bypass.reason}"
+    because = Because(Reason.BYPASS_USED, text, bypass.requester)
+    return record(situation.now, change(situation.status, bypass=bypass), because)
 
 
 def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:

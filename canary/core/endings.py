@@ -4,7 +4,7 @@ Enters: a situation and the `Ending` of the first guard that fired. Leaves: the 
 people asked in the same look. `machine.decide` calls it before any gate is asked, so an ending waits for nothing.
 """
 
-from canary.api.reasons import Phase, Reason, Verb
+from canary.api.reasons import PPM, TARGET_LOST, Phase, Reason, Verb
 from canary.api.run import CanaryRunStatus, PauseStatus, SideStatus
 from canary.core.decision import Answer, Because, Situation, change, enter, set_traffic
 from canary.core.guards import AFTER_COMMIT, Ending
@@ -31,8 +31,11 @@ def end(situation: Situation, ending: Ending) -> CanaryRunStatus:
         return pause_run(situation, ending.because)
     if ending.phase is Phase.DRAINING:
         return enter(at_zero(situation), Phase.DRAINING, ending.because)
-    if situation.phase in AFTER_COMMIT:
-        return _take_back_commit(situation, ending)
+    lost = ending.because.reason in TARGET_LOST and not situation.runs_whole(
+        situation.spec.baseline.template_hash
+    )
+    if lost or situation.phase in AFTER_COMMIT:
+        return _serve_last_good(situation, ending)
     if not situation.status.traffic.attached and situation.weight_ppm == 0:
         return enter(situation, ending.phase, ending.because)
     return enter(at_zero(situation), Phase.ROLLING_BACK, ending.because, outcome_phase=ending.phase)
@@ -66,8 +69,16 @@ def pause_run(situation: Situation, because: Because) -> CanaryRunStatus:
     return enter(at_zero(situation), Phase.PAUSED, because, pause=pause)
 
 
-def _take_back_commit(situation: Situation, ending: Ending) -> CanaryRunStatus:
-    """The old pods have begun to leave: the last good template gets a Deployment of its own, then all traffic."""
-    wanted = situation.workload.replicas if situation.workload else situation.status.stable_replicas
-    way_back = SideStatus(name=f"{situation.spec.target.name}-lastgood", wanted=max(1, wanted))
+def _serve_last_good(situation: Situation, ending: Ending) -> CanaryRunStatus:
+    """The old pods leave, or are gone: the last good template gets a Deployment of its own, then all traffic.
+
+    A slice falls first; a side that has everything keeps it until then, for nothing good is left beside it.
+    """
+    workload, status = situation.workload, situation.status
+    pods = [workload.replicas] if workload else [status.stable_replicas]
+    if ending.because.reason in TARGET_LOST:
+        pods += [status.stable_replicas, situation.spec.baseline_pods]
+        sliced = status.traffic.attached and situation.weight_ppm < PPM
+        situation = at_zero(situation) if sliced else situation
+    way_back = SideStatus(name=f"{situation.spec.target.name}-lastgood", wanted=max(1, *pods))
     return enter(situation, Phase.ROLLING_BACK, ending.because, outcome_phase=ending.phase, way_back=way_back)

@@ -37,12 +37,19 @@ def target_is_gone(situation: Situation) -> Ending | None:
     if isinstance(workload, Missing):
         if workload.reason is not MissingReason.ABSENT:
             return None
-        text = f"Deployment {situation.spec.target.name} is gone; its Service gets all traffic back"
+        text = f"Deployment {situation.spec.target.name} was deleted; {_last_good(situation)} serves until it is back"
         return Ending(Phase.SUPERSEDED, Because(Reason.WORKLOAD_GONE, text))
     if workload.uid == situation.spec.target.uid:
         return None
-    text = f"Deployment {situation.spec.target.name} was deleted and created anew; the new one is held"
+    text = f"Deployment {situation.spec.target.name} was deleted and created anew; the new one is held, and "
+    text += (
+        f"{_last_good(situation)} serves until it asks for that again, or a person accepts what it asks for"
+    )
     return Ending(Phase.SUPERSEDED, Because(Reason.WORKLOAD_RECREATED, text))
+
+
+def _last_good(situation: Situation) -> str:
+    return f"the last good version, {situation.spec.baseline.version or 'of the record'},"
 
 
 def abort_was_asked(situation: Situation) -> Ending | None:

@@ -11,14 +11,13 @@ from typing import Any
 
 from canary.api.change import ChangeRecord, OriginEvidence
 from canary.api.policy import (
-    MAX_REJECTED,
     CanaryPolicySpec,
     CanaryPolicyStatus,
     GuardFacts,
     RejectedRevision,
     Revision,
 )
-from canary.api.reasons import Mode, Phase, Reason, Verb
+from canary.api.reasons import MissingReason, Mode, Phase, Reason, Verb
 from canary.api.run import CanaryRunSpec
 from canary.api.safety import Finding, RecordRules
 from canary.api.types import ObjectRef
@@ -31,10 +30,10 @@ from canary.core.rules.patterns import findings
 from canary.core.rules.reviews import Review, answers_to, review_owed
 from canary.core.rules.templates import Earlier, Proposal
 from canary.core.telling.explain import MAX_ATTEMPTS
+from canary.core.versions import remembered, with_good
 
 MAX_STEPS = 21  # of a run
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")  # the routers that there are
-TAKEN_BACK = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,8 @@ class Intake:
 
 def consider(policy: Policy, seen: Seen) -> Intake:
     """Return what a look at an idle (or busy) policy asks for."""
-    status = _remembered(policy, seen)
+    status = policy.status.model_copy(update={"observed_generation": policy.generation})
+    status = remembered(status, seen.runs, seen.now)
     if policy.spec.mode is Mode.OBSERVE:
         return _let_go(policy.spec.target.name, seen, status)
     intake = _enforce(policy, seen, status)
@@ -134,18 +134,20 @@ def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
         text = f"spec.route.kind {policy.spec.route.kind} cannot be split yet; use {', '.join(ROUTE_KINDS)}"
         return Intake(status, reason=Reason.ADOPTION_REFUSED, message=text)
     workload, desired = seen.workload, seen.desired
+    active = next((run for run in seen.runs if run.status.tidied_at is None), None)
     if isinstance(workload, Missing) or desired is None:
         detail = workload.detail if isinstance(workload, Missing) else "its pods' Service is not known"
         text = f"Deployment {policy.spec.target.name} cannot be read: {detail}"
-        return Intake(status, reason=Reason.WORKLOAD_GONE, message=text)
+        gone = isinstance(workload, Missing) and workload.reason is MissingReason.ABSENT
+        start = _restoring(policy, seen, status) if gone and active is None else None
+        return Intake(status, start=start, reason=Reason.WORKLOAD_GONE, message=text)
     status = status.model_copy(update={"serving": desired.serving, "refusals": list(seen.refusals[:16])})
-    status = status.model_copy(update={"guard": _guard_facts(desired, seen.runs)})
-    active = next((run for run in seen.runs if run.status.tidied_at is None), None)
+    status = status.model_copy(update={"guard": _guard_facts(desired, seen.runs) or status.guard})
+    status = with_good(status, workload, desired.serving, seen.runs)
     if active is not None:
-        text = active.status.message or active.status.phase.value
-        return Intake(_busy(status, active), reason=Reason.RUN_ACTIVE, message=text)
+        return _busy(seen, status, active)
     status = status.model_copy(update={"active_run": ""})
-    intake = _idle(policy.spec, seen, status) or _held_change(policy, seen, status)
+    intake = _idle(policy, seen, status) or _held_change(policy, seen, status)
     return replace(intake, answers=(*intake.answers, *_refusals_of_retries(seen, intake)))
 
 
@@ -199,11 +201,24 @@ def _let_go(target: str, seen: Seen, status: CanaryPolicyStatus) -> Intake:
     )
 
 
-def _busy(status: CanaryPolicyStatus, active: Run) -> CanaryPolicyStatus:
-    return status.model_copy(update={"active_run": active.name})
+def _busy(seen: Seen, status: CanaryPolicyStatus, active: Run) -> Intake:
+    """A run is under way. A target that was created anew is held at once, and known as soon as a run looks after it."""
+    text = active.status.message or active.status.phase.value
+    status = status.model_copy(update={"active_run": active.name})
+    anew = _new_uid(seen, status)
+    if anew and active.status.way_back.wanted > 0:
+        status = status.model_copy(update={"target_uid": anew})
+    return Intake(status, adopt=bool(anew), reason=Reason.RUN_ACTIVE, message=text)
 
 
-def _idle(spec: CanaryPolicySpec, seen: Seen, status: CanaryPolicyStatus) -> Intake | None:
+def _new_uid(seen: Seen, status: CanaryPolicyStatus) -> str:
+    """Return the uid of a target that was created anew where another one was held; empty: it was not."""
+    workload = seen.workload
+    anew = isinstance(workload, Workload) and status.adopted and status.target_uid not in ("", workload.uid)
+    return workload.uid if isinstance(workload, Workload) and anew else ""
+
+
+def _idle(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake | None:
     """Answer for a target without a held change, or one that must be locked or counted first."""
     workload, desired = seen.workload, seen.desired
     assert isinstance(workload, Workload)
@@ -213,9 +228,13 @@ def _idle(spec: CanaryPolicySpec, seen: Seen, status: CanaryPolicyStatus) -> Int
         if seen.refusals:
             return Intake(status, reason=Reason.ADOPTION_REFUSED, message=seen.refusals[0])
         moved = status.model_copy(update={"adopted": True, "target_uid": workload.uid})
-        return Intake(
-            moved, adopt=True, reason=Reason.ADOPTED, message=f"{spec.target.name} is held from now on"
-        )
+        text = f"{policy.spec.target.name} is held from now on"
+        if not status.adopted:
+            moved = with_good(moved.model_copy(update={"good": None}), workload, desired.serving, ())
+            return Intake(moved, adopt=True, reason=Reason.ADOPTED, message=text)
+        anew = _restoring(policy, seen, status) if _new_uid(seen, status) else None
+        reason = Reason.WORKLOAD_RECREATED if anew is not None else Reason.ADOPTED
+        return Intake(moved, adopt=True, start=anew, reason=reason, message=text)
     if not workload.paused:
         text = "somebody opened the lock (spec.paused); it is closed again"
         return Intake(status, relock=True, reason=Reason.UNPAUSED_BY_OTHERS, message=text)
@@ -301,11 +320,40 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
         digest=change_digest(workload.template_hash, policy.spec, record, safety),
         steps=steps,
         attempt=attempt,
+        baseline_pods=workload.replicas,
         safety=safety,
         findings=_findings(policy, seen, record, retried=attempt > 1),
     )
     text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
     return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)
+
+
+def _restoring(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> CanaryRunSpec | None:
+    """Return the run of a target that was deleted past the guard: its first look finds that, and serves the last good.
+
+    None where nothing good, or no Service, is known.
+    """
+    desired, good = seen.desired, status.good
+    service = (desired.service if desired else "") or (status.guard.service if status.guard else "")
+    if good is None or not service or not status.adopted:
+        return None
+    record = record_of(desired.annotations if desired else {}, desired.proof if desired else ())
+    asked = desired.asked if desired else good
+    safety = terms_of(seen.ruling if isinstance(seen.ruling, Effective) else None)
+    return CanaryRunSpec(
+        policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
+        policy=policy.spec,
+        policy_digest=policy_digest(policy.spec),
+        target=ObjectRef(kind="Deployment", name=policy.spec.target.name, uid=status.target_uid),
+        service=service,
+        revision=asked,
+        baseline=good,
+        change=record,
+        digest=change_digest(asked.template_hash, policy.spec, record, safety),
+        steps=policy.spec.resolved_steps(record.origin),
+        baseline_pods=status.good_pods,
+        safety=safety,
+    )
 
 
 def _earlier(template_hash: str, runs: Sequence[Run]) -> list[OriginEvidence]:
@@ -342,37 +390,6 @@ def _change_of(run: Run) -> Earlier:
     change = run.spec.change
     promoted = run.status.phase is Phase.PROMOTED
     return Earlier(run.spec.revision.template_hash, change.change_id, change.what, change.why, promoted)
-
-
-def _remembered(policy: Policy, seen: Seen) -> CanaryPolicyStatus:
-    """Copy the outcome of finished runs into the policy, where it outlives them; `retry` needs the count."""
-    rejected = {item.run: item for item in policy.status.rejected}
-    for run in seen.runs:
-        if run.status.phase in TAKEN_BACK and run.name not in rejected:
-            rejected[run.name] = _rejection(run, seen.now)
-    newest: dict[str, RejectedRevision] = {}
-    for item in sorted(rejected.values(), key=lambda item: item.at):
-        newest[item.template_hash] = item
-    finished = [run for run in seen.runs if run.status.phase.final and run.status.finished_at is not None]
-    last = max(finished, key=lambda run: run.status.finished_at or seen.now, default=None)
-    promoted = {run.spec.revision.template_hash for run in finished if run.status.phase is Phase.PROMOTED}
-    kept = [item for item in newest.values() if item.template_hash not in promoted][-MAX_REJECTED:]
-    update: dict[str, object] = {"observed_generation": policy.generation, "rejected": kept}
-    if last is not None:
-        update |= {"last_run": last.name, "last_outcome": last.status.phase.value}
-    return policy.status.model_copy(update=update)
-
-
-def _rejection(run: Run, now: datetime) -> RejectedRevision:
-    cause = run.status.timeline[-1].reason if run.status.timeline else run.status.phase.value
-    return RejectedRevision(
-        template_hash=run.spec.revision.template_hash,
-        run=run.name,
-        outcome=run.status.phase.value,
-        reason=cause,
-        at=run.status.finished_at or now,
-        attempts=run.spec.attempt,
-    )
 
 
 def retries_of(directives: Sequence[Directive]) -> tuple[Directive, ...]:

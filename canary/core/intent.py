@@ -86,9 +86,7 @@ def lock(situation: Situation) -> Iterator[Action]:
         if not workload.paused and (not status.phase.final or status.traffic.way_back_ppm > 0):
             yield PauseTarget("its change is held")
         return
-    done = (
-        workload.settled and workload.current_ready >= max(1, workload.replicas) and workload.other_pods == 0
-    )
+    done = situation.runs_whole(template)
     if done and not workload.paused:
         yield PauseTarget("every pod runs the template that was let through")
     if not done and workload.paused:
@@ -101,11 +99,11 @@ def template_to_roll(situation: Situation) -> str | None:
     if workload is None or route is None or route.acceptance is not Acceptance.ACCEPTED:
         return None
     spread = situation.since(status.traffic.written_at) >= situation.run.limits.propagation_seconds
-    tested, last_good = situation.spec.revision.template_hash, situation.spec.baseline.template_hash
+    tested = situation.spec.revision.template_hash
     if status.phase is Phase.COMMITTING and route.weight_ppm == PPM and spread:
         return tested if workload.template_hash == tested else None
     if status.phase.final and route.way_back_ppm == PPM and spread:
-        return last_good if workload.template_hash == last_good else None
+        return workload.template_hash if situation.is_good_again else None
     return None
 
 

@@ -46,7 +46,7 @@ def _finish(situation: Situation, status: CanaryRunStatus, answers: tuple[Answer
     status = change(
         status,
         observed_generation=situation.run.generation,
-        allowed_weight_ppm=max(status.traffic.weight_ppm, status.traffic.way_back_ppm),
+        allowed_weight_ppm=status.traffic.weight_ppm,
     )
     actions = intent.plan(situation.with_status(status))
     return Decision(status, actions, answers, _wake_seconds(status, bool(actions)))
@@ -221,7 +221,7 @@ def _committing(situation: Situation) -> CanaryRunStatus:
     workload, limits = situation.workload, situation.run.limits
     if workload is None:
         return stay(situation, Reason.WORKLOAD_NOT_READY, "the Deployment could not be read")
-    if not rolled_out(situation) or not workload.paused:
+    if not situation.runs_whole(situation.spec.revision.template_hash) or not workload.paused:
         ready, old = workload.current_ready, workload.other_pods
         text = f"{ready} of {workload.replicas} pods run the tested template, {old} do not"
         late = situation.since(situation.status.phase_started_at) > limits.commit_seconds
@@ -232,18 +232,6 @@ def _committing(situation: Situation) -> CanaryRunStatus:
     )
     moved = set_traffic(situation.status, weight_ppm=HALF_PPM, written_at=situation.now, verified_at=None)
     return enter(situation.with_status(moved), Phase.RETURNING, because)
-
-
-def rolled_out(situation: Situation) -> bool:
-    """Tell whether every pod of the Deployment runs the tested template, and only that."""
-    workload = situation.workload
-    if (
-        workload is None
-        or not workload.settled
-        or workload.template_hash != situation.spec.revision.template_hash
-    ):
-        return False
-    return workload.current_ready >= max(1, workload.replicas) and workload.other_pods == 0
 
 
 def _returning(situation: Situation) -> CanaryRunStatus:
@@ -341,8 +329,9 @@ def _shift_to_way_back(situation: Situation) -> CanaryRunStatus:
     way_back, wanted = situation.way_back, situation.status.way_back.wanted
     if way_back is None or way_back.ready < wanted:
         ready = way_back.ready if way_back else 0
+        late = situation.since(situation.status.decided_at) > situation.run.limits.verify_seconds
         text = f"{ready} of {wanted} pods of the last good version are ready; then it gets all traffic"
-        return stay(situation, Reason.ROLLBACK_STARTED, text)
+        return stay(situation, Reason.ROLLBACK_UNVERIFIED if late else Reason.ROLLBACK_STARTED, text)
     status = at_zero(situation).status
     return set_traffic(status, way_back_ppm=PPM)
 
@@ -368,11 +357,11 @@ def _final(situation: Situation) -> CanaryRunStatus:
 
 
 def _leave_way_back(situation: Situation) -> CanaryRunStatus:
-    """The last good version serves from its own pods until the Deployment asks for it again, and runs it."""
-    workload, baseline = situation.workload, situation.spec.baseline.template_hash
-    if workload is None or workload.template_hash != baseline or not workload.paused or not workload.settled:
-        return situation.status
-    if workload.current_ready < max(1, workload.replicas) or workload.other_pods > 0:
+    """The last good version serves from its own pods until the Deployment runs it again, or what a person accepted."""
+    workload = situation.workload
+    given_up = situation.evidence.detaching and _target_is_absent(situation)
+    back = workload is not None and workload.paused and situation.runs_whole(workload.template_hash)
+    if not given_up and not (back and situation.is_good_again):
         return situation.status
     return set_traffic(situation.status, way_back_ppm=0, written_at=situation.now)
 

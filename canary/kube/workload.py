@@ -225,8 +225,9 @@ def keep_last_good(client: Client, seen: Observed) -> str:
     template = _as_asked(seen.stable["spec"]["template"])
     name = last_good_name(seen.deployment["metadata"]["name"], seen.workload.stable_hash)
     labels = {Mark.TARGET.value: seen.deployment["metadata"]["name"]}
+    data = {"template": template, "selector": seen.deployment["spec"]["selector"]}
     record = CONTROLLERREVISIONS.at(seen.deployment["metadata"]["namespace"], name).manifest(
-        {"labels": labels}, data={"template": template}, revision=revision_number(seen.stable)
+        {"labels": labels}, data=data, revision=revision_number(seen.stable)
     )
     with suppress(AlreadyExistsError):  # the name holds the hash of the content
         client.create(CONTROLLERREVISIONS, record, intent=Intent.NEUTRAL)
@@ -234,10 +235,16 @@ def keep_last_good(client: Client, seen: Observed) -> str:
 
 
 def read_last_good(client: Client, namespace: str, name: str, stable_hash: str) -> Json | None:
-    """Return the stored template of that hash, or None where there is none or it was tampered with."""
-    record = client.get(CONTROLLERREVISIONS.at(namespace, last_good_name(name, stable_hash)))
-    template: Json | None = (record or {}).get("data", {}).get("template")
-    return template if template is not None and template_hash(template) == stable_hash else None
+    """Return the Deployment that served a template of that hash, as far as it is kept: selector and template.
+
+    None where there is no record, or it was tampered with.
+    """
+    record = client.get(CONTROLLERREVISIONS.at(namespace, last_good_name(name, stable_hash))) or {}
+    template: Json | None = (record.get("data") or {}).get("template")
+    if template is None or template_hash(template) != stable_hash:
+        return None
+    selector = record["data"].get("selector") or {"matchLabels": labels_of_template(template)}
+    return DEPLOYMENTS.at(namespace, name).manifest(spec={"selector": selector, "template": template})
 
 
 def good_template(client: Client, seen: Observed, good_hash: str) -> Json | None:
@@ -246,7 +253,8 @@ def good_template(client: Client, seen: Observed, good_hash: str) -> Json | None
         if template_hash(each["spec"]["template"]) == good_hash:
             return _as_asked(each["spec"]["template"])
     metadata = seen.deployment["metadata"]
-    return read_last_good(client, metadata["namespace"], metadata["name"], good_hash)
+    kept = read_last_good(client, metadata["namespace"], metadata["name"], good_hash)
+    return kept["spec"]["template"] if kept is not None else None
 
 
 def put_template(client: Client, seen: Observed, template: Json) -> None:

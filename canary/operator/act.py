@@ -105,14 +105,15 @@ def _create_side(turn: Turn, action: act.CreateSide) -> None:
 
 
 def _create_way_back(turn: Turn, action: act.CreateWayBack) -> None:
-    observed, run, client = turn.deployment, turn.run, turn.hands.client
-    template = workload.read_last_good(
+    """Run the last good template beside the Deployment, or, where that is gone, in its place."""
+    run, client, seen = turn.run, turn.hands.client, turn.gathered.deployment
+    kept = workload.read_last_good(
         client, run.namespace, run.spec.target.name, run.spec.baseline.template_hash
     )
-    if template is None:
+    if kept is None:
         raise ConflictError("the record of the last good template is missing; re-apply the old manifest")
-    owner = workload.read_owner(client, observed.deployment, run.spec.service)
-    order = Order(owner, template, action.replicas, run.name, ROLE_LAST_GOOD)
+    owner = workload.read_owner(client, seen.deployment if seen is not None else kept, run.spec.service)
+    order = Order(owner, kept["spec"]["template"], action.replicas, run.name, ROLE_LAST_GOOD)
     workload.create_side(client, order, Intent.LOWERING)
 
 

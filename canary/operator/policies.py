@@ -51,6 +51,7 @@ class PolicyTicker:
         self._hands = hands
         self._rulebook = rulebook
         self._thawing = Thawing(hands.client, hands.clock)
+        self._kept: dict[str, str] = {}  # policy -> the last good template that is known to be stored
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> float | None:
@@ -64,9 +65,11 @@ class PolicyTicker:
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
             return CALM_SECONDS
-        seen = self._thawed(policy, self._seen(policy))
+        facts = self._facts(policy)
+        seen = self._thawed(policy, self._seen(policy, facts))
         intake = consider(policy, seen)
         self._do(policy, intake, seen.runs)
+        self._keep_good(policy, intake, facts)
         self._say(stored, intake.status.wire(), (intake.reason, intake.message))
         if intake.start or intake.adopt or intake.relock:
             return BUSY_SECONDS
@@ -74,11 +77,13 @@ class PolicyTicker:
 
     # -- gather ----------------------------------------------------------------------------------------------------
 
-    def _seen(self, policy: Policy) -> Seen:
+    def _facts(self, policy: Policy) -> adoption.Facts | Missing:
         target = policy.spec.target.name
         wish = adoption.Wish(policy.namespace, target, policy.spec.service or "", policy.name)
         read = adoption.look if policy.status.adopted else adoption.gather
-        facts = or_missing(lambda: read(self._hands.client, wish))
+        return or_missing(lambda: read(self._hands.client, wish))
+
+    def _seen(self, policy: Policy, facts: adoption.Facts | Missing) -> Seen:
         runs = self._runs(policy)
         retries, bypasses = self._asked(policy, runs)
         now, ruling = self._hands.clock.now(), self._rulebook.ruling(policy.spec.tier)
@@ -182,6 +187,18 @@ class PolicyTicker:
             self._record(policy, intake.start, runs)
         for each in intake.answers:
             self._answer(policy, each)
+
+    def _keep_good(self, policy: Policy, intake: Intake, facts: adoption.Facts | Missing) -> None:
+        """Store the last good template while it serves, once for each process: what is deleted can then serve again."""
+        good = intake.status.good
+        if not intake.status.adopted or good is None:
+            self._kept.pop(policy.uid, None)
+            return
+        serves = not isinstance(facts, Missing) and facts.seen.workload.stable_hash == good.template_hash
+        if isinstance(facts, Missing) or not serves or self._kept.get(policy.uid) == good.template_hash:
+            return
+        workload.keep_last_good(self._hands.client, facts.seen)
+        self._kept[policy.uid] = good.template_hash
 
     def _record(self, policy: Policy, spec: CanaryRunSpec, runs: Sequence[Run]) -> None:
         """Create the run; its name is derived from what it tries, so that a second create is the same one."""

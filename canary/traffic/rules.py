@@ -65,7 +65,7 @@ def split_operations(route: Object, target: Target, ppm: int) -> list[Operation]
         operations.append(set_weight(f"{at}/{stables[0]}", PPM - ppm))
         if sides:
             operations.append(set_weight(f"{at}/{sides[0]}", ppm))
-        else:
+        elif not positions(refs, target.way_back_service):
             operations.append(_append(at, {**raw, "name": target.side_service, "weight": ppm}))
         kill.append((index, sides[0] if sides else len(refs), stables[0]))
     marks = {
@@ -80,7 +80,7 @@ def split_operations(route: Object, target: Target, ppm: int) -> list[Operation]
 
 def way_back_operations(route: Object, target: Target, epoch: str) -> list[Operation]:
     """Give everything to the last good version's own pods; only names are tested, no version."""
-    operations: list[Operation] = []
+    former, operations = former_weights(route), list[Operation]()
     for index, refs in enumerate(backends(route)):
         named = [
             place for service in (target.service, target.side_service) for place in positions(refs, service)
@@ -89,12 +89,21 @@ def way_back_operations(route: Object, target: Target, epoch: str) -> list[Opera
         if not named:
             continue
         at, raw = f"/spec/rules/{index}/backendRefs", _raw(route, index, named[0])
+        if refs[named[0]].service == target.service:
+            former.setdefault(index, raw.get("weight"))
         operations += [is_named(f"{at}/{place}", refs[place].service) for place in (*named, *backs)]
         operations += [set_weight(f"{at}/{place}", 0) for place in named]
         operations += [set_weight(f"{at}/{back}", PPM) for back in backs[:1]]
         if not backs:
             operations.append(_append(at, {**raw, "name": target.way_back_service, "weight": PPM}))
-    marks = {Mark.EPOCH: epoch, Mark.STABLE: target.service, Mark.WEIGHT: "0", Mark.WAY_BACK: str(PPM)}
+    marks = {
+        Mark.EPOCH: epoch,
+        Mark.STABLE: target.service,
+        Mark.WEIGHT: "0",
+        Mark.WAY_BACK: str(PPM),
+        Mark.FORMER: _compact(former),
+        **({Mark.RUN: target.run} if target.run else {}),
+    }
     kept = [] if Mark.KILL not in annotations_of(route) else [{"op": "remove", "path": mark_path(Mark.KILL)}]
     return [*_set_marks(route, marks), *kept, *operations]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from canary.api.change import ChangeRecord
 from canary.api.policy import CanaryPolicySpec, Revision
-from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verb, Verdict
+from canary.api.reasons import PPM, TARGET_LOST, MissingReason, Phase, Reason, Verb, Verdict
 from canary.api.run import CanaryRunSpec, CanaryRunStatus, TimelineEntry
 from canary.api.types import ObjectRef
 from canary.core import actions as act
@@ -58,6 +58,7 @@ SPEC = CanaryRunSpec(
     change=ChangeRecord(),
     digest="sha256:" + "e" * 64,
     steps=POLICY.resolved_steps(ChangeRecord().origin),
+    baseline_pods=PODS,
 )
 
 
@@ -68,7 +69,7 @@ class World:
     template: str = NEW_HASH  # what the Deployment asks for; empty: it is gone
     uid: str = "target"
     paused: bool = True
-    pods: str = OLD_HASH  # what its pods run; "mixed" in the middle of a roll
+    pods: str = OLD_HASH  # what its pods run; "mixed" in the middle of a roll, empty: there are none
     side_pods: int = 0
     side_ready: bool = False
     back_pods: int = 0
@@ -151,6 +152,9 @@ LETTERS: tuple[Letter, ...] = (
     Letter("the old template again", strikes="old template"),
     Letter("target deleted", strikes="gone"),
     Letter("target recreated", strikes="recreated"),
+    Letter("target recreated, held at once", strikes="recreated held", works=False),
+    Letter("target recreated as it was", strikes="recreated as it was"),
+    Letter("a person accepts what was created anew", verb=Verb.BYPASS),
     Letter("lock opened", strikes="unpaused", works=False),
     Letter("route reset", strikes="reset"),
     Letter("weight raised by others", strikes="raised", drift=Drift.RAISED),
@@ -177,6 +181,10 @@ def strike(world: World, what: str) -> World:
             return replace(world, template="", pods="")
         case "recreated":
             return replace(world, template=NEW_HASH, uid="another", pods=NEW_HASH, paused=False)
+        case "recreated held":
+            return replace(world, template=NEW_HASH, uid="another", pods="", paused=True)
+        case "recreated as it was":
+            return replace(world, template=OLD_HASH, uid="another", pods=OLD_HASH, paused=False)
         case "unpaused":
             return replace(world, paused=False)
         case "reset":
@@ -204,16 +212,16 @@ def evidence(world: World, status: CanaryRunStatus, letter: Letter) -> Evidence:
     if letter.unreadable == "workload":
         workload = Missing(MissingReason.UNAVAILABLE)
     elif world.template:
-        mixed = world.pods == "mixed"
+        mixed, whole = world.pods == "mixed", PODS if world.pods else 0
         workload = Workload(
             uid=world.uid,
             template_hash=world.template,
             paused=world.paused,
             replicas=PODS,
             stable_hash=OLD_HASH if mixed else world.pods,
-            stable_ready=2 if mixed else PODS,
+            stable_ready=2 if mixed else whole,
             current_ready=PODS if world.pods == world.template else (2 if mixed else 0),
-            other_pods=0 if world.pods == world.template else (2 if mixed else PODS),
+            other_pods=0 if world.pods == world.template else (2 if mixed else whole),
             settled=True,
             current_pods=PODS if world.pods == world.template else (2 if mixed else 0),
             current_set="shop-1",
@@ -236,8 +244,10 @@ def evidence(world: World, status: CanaryRunStatus, letter: Letter) -> Evidence:
         finding = Finding(letter.verdict, reason, letter.verdict.value, letter.blind, letter.site_healthy)
     share = letter.share or (Share.NONE_LEFT if world.weight == 0 else Share.AS_ASKED)
     directives: tuple[Directive, ...] = ()
-    if letter.verb is not None:
-        directives = (Directive("u", "r", letter.verb, "dana", reason="because", machine=letter.machine),)
+    over = status.phase.final and world.template == NEW_HASH
+    if letter.verb is not None and (letter.verb is not Verb.BYPASS or over):
+        why = "because it was looked at by hand, and twice"
+        directives = (Directive("u", "r", letter.verb, "dana", reason=why, machine=letter.machine),)
     return Evidence(
         workload=workload,
         side=Missing(MissingReason.UNAVAILABLE) if letter.unreadable == "side" else side,
@@ -304,7 +314,9 @@ def canonical(state: State, waits: bool) -> State:
             "observed_ppm": 0,
         }
     )
-    cause = [TimelineEntry(at=OLD, phase=Phase.ROLLING_BACK, reason=Reason.ABORTED.value, message="")]
+    lost = status.timeline[-1].reason if status.phase is Phase.ROLLING_BACK else status.reason
+    lost = Reason.WORKLOAD_RECREATED.value if lost in TARGET_LOST else None
+    cause = [TimelineEntry(at=OLD, phase=Phase.ROLLING_BACK, reason=lost or Reason.ABORTED.value, message="")]
     rolling = status.phase is Phase.ROLLING_BACK
     approvals = [a.model_copy(update={"at": OLD, "verb": Verb.APPROVE}) for a in status.approvals[-1:]]
     timed = status.phase in (Phase.PREPARING, Phase.BAKING, Phase.COMMITTING, Phase.DRAINING)
@@ -314,8 +326,9 @@ def canonical(state: State, waits: bool) -> State:
     status = status.model_copy(
         update={
             "message": "",
-            "reason": None,
+            "reason": lost if status.phase.final and traffic.way_back_ppm else None,
             "actor": "",
+            "bypass": None,
             "timeline": cause if rolling else [],
             "handled": [],
             "approvals": approvals if not status.phase.final else [],
@@ -367,6 +380,17 @@ def _settled(state: State) -> State:
         blank = {"written_at": None, "verified_at": None}
         traffic, side = traffic.model_copy(update=blank), side.model_copy(update={"wanted": 0})
         world = replace(world, template=NEW_HASH, uid="target", pods=OLD_HASH, paused=True, policy="same")
+    if status.way_back.wanted > 0:  # nobody judges the side any more
+        asked = PODS if status.traffic.weight_ppm else 0
+        traffic, side = (
+            traffic.model_copy(update={"attached": world.attached}),
+            side.model_copy(update={"wanted": asked}),
+        )
+        world = replace(world, side_ready=world.side_pods > 0)
+        status = status.model_copy(update={"decided_at": None})
+    if status.way_back.wanted > 0 and traffic.way_back_ppm == 0:  # what comes next writes the route anew
+        blank = {"written_at": None, "verified_at": None, "zero_verified_at": None}
+        traffic = traffic.model_copy(update=blank)
     status = status.model_copy(update={"traffic": traffic, "side": side, "phase_started_at": None})
     if status.phase.final:
         blank = {

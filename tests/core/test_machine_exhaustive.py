@@ -6,7 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from machine_walk import DESIGN, LETTERS, PODS, Letter, Move, State, diagram, look, start, walk, written
+from machine_walk import (
+    DESIGN,
+    LETTERS,
+    NEW_HASH,
+    OLD_HASH,
+    PODS,
+    Letter,
+    Move,
+    State,
+    diagram,
+    look,
+    start,
+    walk,
+    written,
+)
 
 from canary.api.reasons import PPM, Phase, Verb, Verdict
 from canary.core import invariants, machine
@@ -105,6 +119,39 @@ def test_no_user_traffic_reaches_the_deployment_while_it_rolls(moves: list[Move]
     for move in moves:
         if any(type(action).__name__ == "UnpauseTarget" for action in move.decision.actions):
             assert PPM in (move.after_lowering.weight, move.after_lowering.back_weight)
+
+
+def test_the_last_good_version_is_left_only_for_itself_or_for_what_a_person_accepted(
+    moves: list[Move],
+) -> None:
+    left = [
+        m for m in moves if m.before.status.traffic.way_back_ppm and not m.after.status.traffic.way_back_ppm
+    ]
+    seen = [workload for move in left if (workload := move.situation.workload) is not None]
+    assert {workload.template_hash for workload in seen} == {OLD_HASH, NEW_HASH}
+    for move in left:
+        workload, accepted = move.situation.workload, move.decision.status.accepted
+        if workload is None:
+            assert move.situation.evidence.detaching
+            continue
+        assert workload.template_hash in (OLD_HASH, accepted)
+        assert (workload.current_ready, workload.other_pods, workload.paused) == (PODS, 0, True)
+
+
+def test_a_target_that_is_lost_before_the_commit_is_served_by_the_last_good_version(
+    states: dict[object, State],
+) -> None:
+    quiet = Letter("quiet", waits=True)
+    lost = [each for each in LETTERS if each.strikes in ("gone", "recreated", "recreated held")]
+    for state in states.values():
+        if state.status.phase.final or state.status.phase is Phase.ROLLING_BACK:
+            continue
+        for letter in lost:
+            here = look(state, letter).after
+            for _ in range(6):
+                here = look(here, quiet).after
+            assert here.world.back_weight == PPM, (state.status.phase, letter.name)
+            assert here.world.paused or not here.world.template
 
 
 def test_an_abort_is_obeyed_from_every_state(states: dict[object, State]) -> None:

@@ -348,8 +348,10 @@ def test_the_last_good_template_is_kept_and_can_stand_again(world: World):
     assert keep_last_good(world.client, good) == name
     world.change_image()
     world.settle()
-    template = read_last_good(world.client, "shop", "checkout", good.workload.stable_hash)
-    assert template is not None
+    kept = read_last_good(world.client, "shop", "checkout", good.workload.stable_hash)
+    assert kept is not None
+    assert kept["spec"]["selector"] == good.deployment["spec"]["selector"]
+    template = kept["spec"]["template"]
     assert template_hash(template) == good.workload.stable_hash
     create_side(world.client, world.order(template=template, role=ROLE_LAST_GOOD))
     create_side(world.client, world.order())

@@ -520,35 +520,3 @@ def assert_not_ready(street: Street, hint: str) -> None:
     assert (said["Ready"]["status"], said["Stalled"]["status"]) == ("False", "True")
     assert hint in said["Ready"]["message"]
     assert street.stored("Deployment")["spec"]["paused"] is True
-
-
-# -- the target ------------------------------------------------------------------------------------------------------
-
-
-def delete_the_target(street: Street) -> None:
-    uid = street.stored("Deployment")["metadata"]["uid"]
-    owner = Client(street.cluster.transport(User(CONTROLLER)), clock=street.clock)
-    street.cluster.server.rules.clear()  # what the guard refuses can still happen where there is no guard
-    owner.delete(DEPLOYMENTS.at(*PLACE), uid=uid, intent=Intent.NEUTRAL)
-
-
-def test_a_target_that_is_deleted_ends_the_run():
-    street = Street()
-    street.push()
-    assert street.run_until(lambda: street.route_ppm() > 0, 60)
-    delete_the_target(street)
-    street.until(Phase.SUPERSEDED).tidied()
-    assert street.run.status.timeline[-1].reason == Reason.WORKLOAD_GONE
-    assert side_weights(street.stored("HTTPRoute")) == {manifests.NAME: 1}
-
-
-def test_a_target_that_is_recreated_is_held_anew():
-    street = Street()
-    street.push()
-    assert street.run_until(lambda: street.route_ppm() > 0, 60)
-    delete_the_target(street)
-    street.admin.create(DEPLOYMENTS, manifests.deployment(4, 8080), intent=Intent.NEUTRAL)
-    street.until(Phase.SUPERSEDED).tidied()
-    street.run_for(30)
-    assert street.stored("Deployment")["spec"].get("paused") is True
-    everything_is_back(street, manifests.OLD)

@@ -280,6 +280,10 @@ def next_sentence(run: StoredRun, scene: Scene) -> str:
 def _next_of_final(run: StoredRun) -> str:
     if run.phase == Phase.PROMOTED:
         return "nothing to do"
+    if run.way_back_ppm > 0:
+        text = f"apply the manifest of {run.old}: its traffic comes home by itself"
+        accept = f", or `canary bypass {run.workload}` takes the new one as it is"
+        return text + (accept if run.reason == Reason.WORKLOAD_RECREATED else "")
     if run.phase == Phase.SUPERSEDED:
         return f"nothing to do here: `canary status {run.workload}` shows the newer change"
     left = max(0, MAX_ATTEMPTS - run.attempt)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from canary.api.reasons import PPM, Opening, Reason
+from canary.api.reasons import PPM, TARGET_LOST, Opening, Reason
 from canary.core.rules.outcome_patterns import outcome_of
 from canary.core.telling import wording
 from canary.core.telling.explain import change_words, effect_text, evidence_words, lost_words
@@ -72,6 +72,10 @@ def _subject(run: StoredRun, place: Place) -> str:
 
 
 def _safe(run: StoredRun, telling: Telling) -> Iterator[str]:
+    if telling.reason in TARGET_LOST:
+        yield f"{run.old} serves 100 % from pods of its own, until a person has decided"
+        yield f"why: {run.message}"
+        return
     if run.top_ppm == 0:
         yield f"it never had traffic; {run.old} serves 100 %"
         yield f"why: {run.message}"
@@ -136,7 +140,9 @@ def _holds_zero(effect: Measured) -> bool:
 
 
 def _action(run: StoredRun, telling: Telling) -> Iterator[str]:
-    if run.seen_ppm >= PPM:
+    if telling.reason in TARGET_LOST and run.way_back_ppm == 0 and not run.final:
+        yield f"{run.old} gets pods of its own, then all traffic; until then customers meet what is left"
+    elif run.seen_ppm >= PPM:
         yield f"{run.new} serves everything"
     elif run.seen_ppm > 0 or run.asked_ppm > 0:
         yield f"it receives {share(run.seen_ppm)} (asked {share(run.asked_ppm)}); {run.old} serves the rest"
@@ -150,8 +156,12 @@ def _action(run: StoredRun, telling: Telling) -> Iterator[str]:
 def commands(run: StoredRun, reason: Reason) -> list[str]:
     """Return what a person can do, best first; each works with the controller dead."""
     target, kubectl = f"{run.namespace}/{run.workload}", f"kubectl -n {run.namespace}"
-    if reason in (Reason.WORKLOAD_GONE, Reason.WORKLOAD_RECREATED):
-        return [f"{kubectl} get deployment,replicaset,controllerrevision", f"canary status {target}"]
+    if reason in TARGET_LOST:
+        back = f"{kubectl} apply -f <the manifest of {run.old}>      # it gets its traffic back by itself"
+        accept = (
+            f"canary bypass {target} --reason ...      # takes the new one as it is; two others review it"
+        )
+        return [back, *([accept] if reason == Reason.WORKLOAD_RECREATED else []), f"canary status {target}"]
     if reason is Reason.GUARD_MISSING:
         return [
             "canary guard | kubectl replace -f -      # what was changed",

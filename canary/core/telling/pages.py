@@ -126,6 +126,9 @@ def taken_back(run: StoredRun, now: datetime) -> Telling | None:
     """Rolled back, or aborted after it had traffic; a final phase means that the traffic was seen to be back."""
     if run.seen_ppm > 0 and run.way_back_ppm == 0:
         return None
+    if run.phase == Phase.SUPERSEDED and run.way_back_ppm > 0:
+        headline = f"{run.old} serves from pods of its own; decide what becomes of {run.workload}"
+        return Telling(Opening.CUSTOMERS_SAFE, Reason.WORKLOAD_RECREATED, headline)
     if run.phase == Phase.ROLLED_BACK:
         return Telling(Opening.CUSTOMERS_SAFE, Reason.ROLLED_BACK, "rolled back, nothing to do")
     if run.phase == Phase.ABORTED and run.top_ppm > 0:
@@ -210,10 +213,12 @@ _FACTS: tuple[Fact, ...] = (
 
 
 def _calls_in_timeline(run: StoredRun, now: datetime) -> Iterator[Telling]:
+    told: set[tuple[str, str]] = set()  # the end of a run has the reason of what ended it
     for entry in run.timeline:
-        age = seconds_between(entry.at, now)
-        if entry.reason not in _CALLING or age is None or age > RECENT_SECONDS:
+        age, said = seconds_between(entry.at, now), (entry.reason, entry.message)
+        if entry.reason not in _CALLING or said in told or age is None or age > RECENT_SECONDS:
             continue
+        told.add(said)
         reason = Reason(entry.reason)
         yield Telling(Opening.ACTION_NEEDED, reason, _CALLING[reason], _stamp(entry.at), entry.message)
 
