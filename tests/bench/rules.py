@@ -156,7 +156,7 @@ def _two_arm_increments(kept: Record, grid: Grid) -> list[Floats]:
     ):
         share = visits / np.maximum(1.0, visits + others)
         trials = Trials(canary, canary + clipped, share)
-        out.append(np.minimum(test.increments(trials, 1.0), grid.cap))
+        out.append(np.minimum(test.increments(trials, 1.0), grid.cap.nats))
     return out
 
 

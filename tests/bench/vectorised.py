@@ -40,6 +40,7 @@ class Mixes:
     def __init__(self, grid: Grid, runs: int) -> None:
         self.grid = grid
         self.r = np.zeros((runs, len(grid.ratios)))
+        self.held = np.zeros_like(self.r)
         self.rem, self.pending, self.t = np.ones(runs), np.zeros(runs), np.zeros(runs)
         self.kick(startmix.START_KICK)
         self._log_ratios = np.array(grid.log_ratios)
@@ -53,7 +54,7 @@ class Mixes:
         self.rem, self.pending = self.rem - moved, self.pending + moved
 
     def keep(self, rows: Mask) -> None:
-        for name in ("r", "rem", "pending", "t"):
+        for name in ("r", "held", "rem", "pending", "t"):
             setattr(self, name, getattr(self, name)[rows])
 
     @property
@@ -63,11 +64,16 @@ class Mixes:
     def update(self, trials: Trials, phi: float, dt: Floats, fed: Mask) -> None:
         """Fold one look of dt[run] seconds into the runs that are `fed`; the others stand still."""
         mass = self.pending + self.rem * dt / (self.t + dt + startmix.HORIZON_SECONDS)
-        begun = self.r + mass[:, None] * self._prior
-        gain = np.minimum(self.increments(trials, phi), self.grid.cap)
+        raw = self.increments(trials, phi)
+        cap = self.grid.cap
+        gain = np.minimum(raw, cap.nats)
+        confirmed = self.r * np.exp(np.minimum(self.held, np.maximum(raw - cap.nats / 2.0, 0.0)))
+        begun = confirmed + mass[:, None] * self._prior
         with np.errstate(over="ignore"):
             after = np.clip(begun * np.exp(gain), LEAST, MOST)
         self.r = np.where(fed[:, None], after, self.r)
+        held = np.floor(np.clip(raw - cap.nats, 0.0, startmix.MAX_HELD)) if cap.second_look else 0.0
+        self.held = np.where(fed[:, None], held, self.held)
         rest = self.rem * (self.t + startmix.HORIZON_SECONDS) / (self.t + dt + startmix.HORIZON_SECONDS)
         self.rem = np.where(fed, rest, self.rem)
         self.pending = np.where(fed, 0.0, self.pending)

@@ -5,7 +5,7 @@ with the promise that a healthy run is rolled back with probability at most `fal
 value and every function pure. `operator` and `core/judge.py` call it and import the detector's names from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -20,12 +20,11 @@ from canary.core.detect.monitors import (
     MonitorName,
     Settings,
     check_phi,
-    orders_trial,
     raw_orders_trial,
 )
 from canary.core.detect.onset import Onset
 from canary.core.detect.ratio import Interval
-from canary.core.detect.startmix import Mix, Trial, log_sum_exp
+from canary.core.detect.startmix import Mix, Trial, TwoArm, log_sum_exp
 from canary.core.detect.state import (
     Carried,
     Silence,
@@ -155,6 +154,9 @@ class _Tested:
 
     mixes: tuple[Mix, ...]
     trial: Trial | None
+    carried: Sequence[
+        float
+    ]  # per ratio of that trial's test: the chance that its fault began before this look
     since: Tally
 
 
@@ -169,7 +171,7 @@ def _folded(settings: Settings, state: State, sample: Sample, dt: float) -> Stat
     return replace(
         state,
         mixes=mixes,
-        onset=_onset(settings, state, look),
+        onset=_onset(state, tested.get(MonitorName.ORDERS), look.dt),
         t=sample.t,
         used_at=sample.t if trouble is None else state.used_at,
         verified=sample.verified,
@@ -191,27 +193,26 @@ def _tested(row: Monitor, state: State, look: Look) -> _Tested:
     """Advance the tests of one monitor; one without a trial stands still, its time too."""
     phi = max(row.least_phi, state.phi.get(row.phi_name, 1.0))
     dt = look.batch.dt if row.by_batch and look.batch is not None else look.dt
-    since, first = state.since.get(row.name, Tally()), None
+    since, first, carried = state.since.get(row.name, Tally()), None, []
     mixes: list[Mix] = []
     for grid, mix, trial in zip(row.grids, state.mixes[row.name], row.trials(look), strict=True):
         if trial is None:
             mixes.append(mix)
             continue
-        after = startmix.advance(grid, mix, startmix.increments(grid, trial, phi), dt)
+        evidence = startmix.increments(grid, trial, phi)
+        before = startmix.confirmed(grid, mix, evidence)
+        after = startmix.advance(grid, before, evidence, dt)
         mixes.append(after)
         if first is None:
-            first = trial
-            since = since.times(startmix.leading_carried(grid, mix, after, dt)).plus(trial)
-    return _Tested(tuple(mixes), first, since)
+            first, carried = trial, startmix.carried(grid, before, dt)
+            since = since.times(carried[after.log_r.index(max(after.log_r))]).plus(trial)
+    return _Tested(tuple(mixes), first, carried, since)
 
 
-def _onset(settings: Settings, state: State, look: Look) -> Onset:
-    trial = orders_trial(look)
-    if trial is None or MonitorName.ORDERS not in settings.monitors:
+def _onset(state: State, orders: _Tested | None, dt: float) -> Onset:
+    if orders is None or not isinstance(orders.trial, TwoArm):
         return state.onset
-    grid = settings.table[0].grids[0]
-    carried = startmix.carried(grid, state.mixes[MonitorName.ORDERS][0], look.dt)
-    return onset.fold(state.onset, carried, trial, look.dt)
+    return onset.fold(state.onset, orders.carried, orders.trial, dt)
 
 
 def _step(state: State, tested: Mapping[str, _Tested], look: Look) -> Step:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from canary.api.reasons import PPM
 from canary.core.detect.counters import Counts
-from canary.core.detect.startmix import Direction, Grid, OneArm, Trial, TwoArm
+from canary.core.detect.startmix import Cap, Direction, Grid, OneArm, Trial, TwoArm
 from canary.errors import RefusedError
 
 MAX_EXTRA = 8
@@ -122,6 +122,7 @@ class Settings:
     drop_null: float = 0.98
     theta_hist: float = 0.5
     theta_recent: float = 0.5
+    second_look: bool = True  # False: the cap alone, as in the reference that the golden vectors come from
     table: tuple[Monitor, ...] = field(init=False, repr=False, compare=False)
     sizes: Mapping[str, list[int]] = field(init=False, repr=False, compare=False)  # ratios of each test
 
@@ -174,7 +175,7 @@ def check_phi(phi: Mapping[str, float], extra: list[str]) -> None:
 
 
 def _table(settings: Settings) -> tuple[Monitor, ...]:
-    cap = min(6.0, settings.limit_log - 0.9)
+    cap = Cap(min(6.0, settings.limit_log - 0.9), settings.second_look)
     rows: list[tuple[str, float, tuple[Grid, ...], Callable[[Look], Trials]]] = [
         (name, BASE_WEIGHTS[name], _grids(name, settings, cap), _TRIALS[name])
         for name in MonitorName
@@ -200,7 +201,7 @@ def _table(settings: Settings) -> tuple[Monitor, ...]:
     )
 
 
-def _grids(name: MonitorName, settings: Settings, cap: float) -> tuple[Grid, ...]:
+def _grids(name: MonitorName, settings: Settings, cap: Cap) -> tuple[Grid, ...]:
     match name:
         case MonitorName.ORDERS:
             return (_drop(settings, cap),)
@@ -216,27 +217,27 @@ def _grids(name: MonitorName, settings: Settings, cap: float) -> tuple[Grid, ...
             return _site(settings.theta_hist, cap), _site(settings.theta_recent, cap)
 
 
-def _extra_grids(extra: ExtraMonitor, settings: Settings, cap: float) -> tuple[Grid, ...]:
+def _extra_grids(extra: ExtraMonitor, settings: Settings, cap: Cap) -> tuple[Grid, ...]:
     if not extra.rise:
         return (_drop(settings, cap),)
     rise = _rise(EXTRA_RISE_NULL, cap)
     return (rise,) if extra.floor is None else (rise, _floor(cap))
 
 
-def _drop(settings: Settings, cap: float) -> Grid:
+def _drop(settings: Settings, cap: Cap) -> Grid:
     ratios = (0.01, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)
     return Grid(Direction.DROP, ratios, (0.30, 0.20, 0.15, 0.10, 0.10, 0.10, 0.05), settings.drop_null, cap)
 
 
-def _rise(null: float, cap: float) -> Grid:
+def _rise(null: float, cap: Cap) -> Grid:
     return Grid(Direction.RISE, (1.5, 2.0, 4.0, 16.0, 128.0), (0.2,) * 5, null, cap)
 
 
-def _floor(cap: float) -> Grid:
+def _floor(cap: Cap) -> Grid:
     return Grid(Direction.RISE, (2.0, 4.0, 16.0, 64.0, 256.0), (0.2,) * 5, 1.0, cap)
 
 
-def _site(theta: float, cap: float) -> Grid:
+def _site(theta: float, cap: Cap) -> Grid:
     ratios = tuple(theta * part for part in (0.01, 0.1, 0.25, 0.5))
     return Grid(Direction.DROP, ratios, (0.4, 0.2, 0.2, 0.2), theta, cap)
 
@@ -247,7 +248,7 @@ def _two_arm(canary: float | None, baseline: float | None, share: float | None) 
     return TwoArm(canary, canary + baseline, share)
 
 
-def orders_trial(look: Look) -> TwoArm | None:
+def _orders_trial(look: Look) -> TwoArm | None:
     """Return what `orders` judges: nothing while orders may still trail the requests of a new share."""
     if not look.settled:
         return None
@@ -262,7 +263,7 @@ def raw_orders_trial(look: Look) -> TwoArm | None:
 
 
 def _orders(look: Look) -> Trials:
-    return (orders_trial(look),)
+    return (_orders_trial(look),)
 
 
 def _orders_by_weight(look: Look) -> Trials:

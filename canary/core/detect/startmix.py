@@ -10,18 +10,26 @@ replaced by the proper density H/(t+H)^2, so the promise holds per run and the t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from math import exp, inf, log, log1p, log2
+from math import exp, floor, inf, log, log1p, log2
 from typing import NamedTuple
 
 START_KICK = 0.2  # prior mass on "broken from the start"
 STEP_KICK = 0.1  # of what is left, at each change of weight
 HORIZON_SECONDS = 3600.0  # median of the prior on the start
+MAX_HELD = 15.0  # nats of one look that may wait for the next
 _EXP_LIMIT = 700.0  # e to more than this is no float
 
 
 class Direction(Enum):
     DROP = "drop"  # suspected: ratio below the null edge
     RISE = "rise"  # suspected: ratio above it
+
+
+class Cap(NamedTuple):
+    """The most that one look may add, so that one wrong sample never convicts from rest."""
+
+    nats: float = 6.0
+    second_look: bool = True  # what was held back of one look counts if the next one says the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class Grid:
     ratios: tuple[float, ...]
     prior: tuple[float, ...]
     null: float
-    cap: float = 6.0  # the most that one look may add, so that one wrong sample never convicts from rest
+    cap: Cap = Cap()
     log_ratios: tuple[float, ...] = field(init=False, repr=False)  # ln(ratio/null)
     log_prior: tuple[float, ...] = field(init=False, repr=False)
     gaps: tuple[float, ...] = field(init=False, repr=False)  # 1 - ratio
@@ -76,13 +84,15 @@ Trial = TwoArm | OneArm
 class Mix(NamedTuple):
     """State of one monitor: started evidence per ratio, mass not started, mass waiting for the next look, time.
 
-    A named tuple, as the trials are: dozens are built in every look, and a frozen dataclass costs four times as much.
+    `held`: whole nats per ratio that the cap held back of the last look, where it held any back. A named tuple, as the
+    trials are: dozens are built in every look, and a frozen dataclass costs four times as much.
     """
 
     log_r: tuple[float, ...]
     rem: float
     pending: float
     t: float
+    held: tuple[float, ...] = ()
 
 
 def start(grid: Grid) -> Mix:
@@ -93,7 +103,7 @@ def start(grid: Grid) -> Mix:
 def kick(mix: Mix, fraction: float) -> Mix:
     """Let `fraction` of the mass not yet started start with the next look."""
     moved = fraction * mix.rem
-    return Mix(mix.log_r, mix.rem - moved, mix.pending + moved, mix.t)
+    return Mix(mix.log_r, mix.rem - moved, mix.pending + moved, mix.t, mix.held)
 
 
 def share_factor(share: float) -> float:
@@ -111,7 +121,7 @@ def effective_phi(grid: Grid, trial: Trial, phi: float) -> tuple[float, ...]:
 
 
 def increments(grid: Grid, trial: Trial, phi: float) -> Sequence[float]:
-    """Return the evidence of one look per ratio in nats, divided by the burst factor and capped."""
+    """Return the evidence of one look per ratio in nats, divided by the burst factor and not yet capped."""
     if isinstance(trial, TwoArm):
         if not 0.0 < trial.share < 1.0:
             return (0.0,) * len(grid.ratios)
@@ -120,8 +130,7 @@ def increments(grid: Grid, trial: Trial, phi: float) -> Sequence[float]:
         raw = _one_arm(grid, trial)
     if phi > 1.0:
         raw = [value / divisor for value, divisor in zip(raw, effective_phi(grid, trial, phi), strict=True)]
-    cap = grid.cap
-    return [value if value < cap else cap for value in raw]
+    return raw
 
 
 def _two_arm(grid: Grid, trial: TwoArm) -> list[float]:
@@ -148,8 +157,25 @@ def log_starting_mass(mix: Mix, dt: float) -> float:
     return log(mass) if mass > 0.0 else -inf
 
 
+def confirmed(grid: Grid, mix: Mix, evidence: Sequence[float]) -> Mix:
+    """Return the state with what the cap held back of the last look, as far as this look passes half a cap.
+
+    It goes to the mass that had started by then, to which the last look belongs: no start is ever credited with more
+    than the sum of its looks, so the promise holds. A wrong look that the next one does not repeat stays at its cap.
+    """
+    if not mix.held:
+        return mix
+    enough = grid.cap.nats / 2.0
+    log_r = [
+        old + min(held, gain - enough) if gain > enough else old
+        for old, held, gain in zip(mix.log_r, mix.held, evidence, strict=True)
+    ]
+    return Mix(tuple(log_r), mix.rem, mix.pending, mix.t)
+
+
 def advance(grid: Grid, mix: Mix, evidence: Sequence[float], dt: float) -> Mix:
-    """Fold one look of dt > 0 seconds into the state; `evidence` as `increments` gives it."""
+    """Fold one look of dt > 0 seconds into the state that `confirmed` gave; `evidence` as `increments` gives it."""
+    cap = grid.cap.nats
     log_mass = log_starting_mass(mix, dt)
     rem = mix.rem * (mix.t + HORIZON_SECONDS) / (mix.t + dt + HORIZON_SECONDS)
     log_r: list[float] = []
@@ -157,8 +183,14 @@ def advance(grid: Grid, mix: Mix, evidence: Sequence[float], dt: float) -> Mix:
         new = log_mass + log_q
         if old > new:
             old, new = new, old
-        log_r.append(new + log1p(exp(old - new)) + gain)
-    return Mix(tuple(log_r), rem, 0.0, mix.t + dt)
+        log_r.append(new + log1p(exp(old - new)) + (gain if gain < cap else cap))
+    held = _held(evidence, cap) if grid.cap.second_look and max(evidence) >= cap + 1.0 else ()
+    return Mix(tuple(log_r), rem, 0.0, mix.t + dt, held)
+
+
+def _held(evidence: Sequence[float], cap: float) -> tuple[float, ...]:
+    """Return whole nats, rounded down: that is valid, and short in the stored state."""
+    return tuple([float(floor(min(MAX_HELD, max(0.0, gain - cap)))) for gain in evidence])
 
 
 def carried(grid: Grid, mix: Mix, dt: float) -> list[float]:
@@ -169,12 +201,6 @@ def carried(grid: Grid, mix: Mix, dt: float) -> list[float]:
 
 def _carried(old: float, new: float) -> float:
     return 1.0 / (1.0 + exp(new - old)) if new - old < _EXP_LIMIT else 0.0
-
-
-def leading_carried(grid: Grid, before: Mix, after: Mix, dt: float) -> float:
-    """Return the same for the one ratio that the evidence after the look favours."""
-    leader = after.log_r.index(max(after.log_r))
-    return _carried(before.log_r[leader], log_starting_mass(before, dt) + grid.log_prior[leader])
 
 
 def log_s(mix: Mix) -> float:

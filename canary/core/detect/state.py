@@ -209,7 +209,8 @@ def _packed(state: State) -> dict[str, Any]:
 def _pack_mix(mix: Mix, clocks: list[tuple[float, float, float]]) -> list[Any]:
     """Most monitors share their clock (rem, pending, t), so each is written once."""
     log_r = [None if value == -inf else value for value in mix.log_r]
-    return [clocks.index((mix.rem, mix.pending, mix.t)), log_r]
+    packed: list[Any] = [clocks.index((mix.rem, mix.pending, mix.t)), log_r]
+    return [*packed, [int(nats) for nats in mix.held]] if mix.held else packed
 
 
 def _pack_waiting(waiting: Waiting) -> list[Any]:
@@ -278,9 +279,11 @@ def _unpacked(data: dict[str, Any]) -> State:
 
 
 def _unpack_mix(packed: list[Any], clocks: list[tuple[float, ...]]) -> Mix:
-    clock, log_r = packed
+    clock, log_r, *held = packed
     rem, pending, t = clocks[clock]
-    return Mix(tuple(-inf if value is None else _number(value) for value in log_r), rem, pending, t)
+    size = len(log_r)
+    evidence = tuple(-inf if value is None else _number(value) for value in log_r)
+    return Mix(evidence, rem, pending, t, _numbers(held[0], size) if held else ())
 
 
 def _unpack_step(data: dict[str, Any], tallies: dict[str, Any]) -> Step:

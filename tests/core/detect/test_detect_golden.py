@@ -10,7 +10,7 @@ import pytest
 from canary.core.detect import noise, ratio, startmix
 from canary.core.detect.counters import Counts, Sample, SiteCounts
 from canary.core.detect.family import Settings, dump, judge, load, start, update
-from canary.core.detect.startmix import Direction, Grid, Mix, OneArm, TwoArm
+from canary.core.detect.startmix import Cap, Direction, Grid, Mix, OneArm, TwoArm
 from canary.core.judge import verdicts
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "detection.json").read_text())
@@ -55,7 +55,7 @@ def test_a_monitor_gives_the_reference_evidence(case: dict[str, Any]) -> None:
         tuple(given["grid"]),
         tuple(given["prior"]),
         given["null"],
-        given["cap"],
+        Cap(given["cap"], second_look=False),
     )
     assert given["horizon"] == startmix.HORIZON_SECONDS
     assert given["kick"] == startmix.START_KICK
@@ -153,6 +153,7 @@ def test_the_judge_decides_as_the_reference_through_a_restart_after_every_look(c
         theta_hist=given["theta_hist"],
         theta_recent=given["theta_recent"],
         phi={"orders": given["phi"], "traffic": given["phi_requests"]},
+        second_look=False,
     )
     state, t = start(settings), 0.0
     segments = case["segments"]
@@ -199,7 +200,8 @@ def line_of(given: dict[str, float], t: float) -> str:
 @pytest.mark.parametrize("case", cases("judge"))
 def test_the_judge_command_writes_the_evidence_of_the_reference(case: dict[str, Any]) -> None:
     weights = sorted({round(segment["sample"]["weight"] * PPM) for segment in case["segments"]})
-    settings = Settings(weights_ppm=tuple(weights), phi={"traffic": case["parameters"]["phi_requests"]})
+    phi = {"traffic": case["parameters"]["phi_requests"]}
+    settings = Settings(weights_ppm=tuple(weights), phi=phi, second_look=False)
     lines, ends, t = list[str](), list[int](), 0.0
     for segment, expected in zip(case["segments"], case["expected"]["after_each_segment"], strict=True):
         for _ in range(expected["samples_used"]):

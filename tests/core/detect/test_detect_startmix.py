@@ -7,7 +7,7 @@ import pytest
 
 from canary.core.detect import startmix
 from canary.core.detect.monitors import Settings
-from canary.core.detect.startmix import Grid, OneArm, TwoArm
+from canary.core.detect.startmix import Direction, Grid, Mix, OneArm, TwoArm
 
 SETTINGS = Settings()
 GRIDS = {f"{row.name}-{at}": grid for row in SETTINGS.table for at, grid in enumerate(row.grids)}
@@ -105,7 +105,50 @@ def log_binomial(total: int, count: int, chance: float) -> float:
 
 def test_one_enormous_look_adds_no_more_than_the_cap() -> None:
     grid = GRIDS["orders-0"]
-    assert max(startmix.increments(grid, TwoArm(0.0, 1e9, 0.5), 1.0)) == grid.cap
+    before, evidence = startmix.start(grid), startmix.increments(grid, TwoArm(0.0, 1e9, 0.5), 1.0)
+    after = startmix.advance(grid, before, evidence, 5.0)
+    assert startmix.log_s(after) == pytest.approx(startmix.log_starting_mass(before, 5.0) + grid.cap.nats)
+    assert set(after.held) == {startmix.MAX_HELD}
+
+
+@pytest.mark.parametrize(
+    "second", [TwoArm(0.0, 1e9, 0.5), TwoArm(40.0, 1000.0, 0.05), TwoArm(50.0, 1000.0, 0.05)]
+)
+@pytest.mark.parametrize("name", GRIDS)
+def test_what_the_cap_held_back_counts_as_far_as_the_next_look_says_the_same(
+    name: str, second: TwoArm
+) -> None:
+    grid = GRIDS[name]
+    wild = startmix.increments(grid, TwoArm(0.0, 1e9, 0.5), 1.0)
+    if grid.direction is Direction.RISE:
+        wild = startmix.increments(grid, TwoArm(1e9, 1e9, 0.5), 1.0)
+    held = startmix.advance(grid, startmix.start(grid), wild, 5.0)
+    evidence = startmix.increments(grid, second, 1.0)
+    gained = [
+        new - old for old, new in zip(held.log_r, startmix.confirmed(grid, held, evidence).log_r, strict=True)
+    ]
+    assert gained == pytest.approx(
+        [min(one, max(0.0, gain - grid.cap.nats / 2)) for one, gain in zip(held.held, evidence, strict=True)]
+    )
+
+
+def test_no_start_is_credited_with_more_than_the_sum_of_its_looks() -> None:
+    """The reason why the promise holds: one start, followed through random looks, never passes the plain sum."""
+    grid, rng = GRIDS["orders-0"], Random(7)
+    for _ in range(300):
+        mix = Mix((-inf,) * len(grid.ratios), 0.0, 1.0, 0.0)
+        plain = [0.0] * len(grid.ratios)
+        for _ in range(12):
+            total = float(rng.choice((20, 200, 2000)))
+            count = float(round(0.05 * total * rng.choice((0.0, 0.0, 0.5, 1.0, 2.0))))
+            evidence = startmix.increments(grid, TwoArm(count, total, 0.05), 1.0)
+            mix = startmix.advance(grid, startmix.confirmed(grid, mix, evidence), evidence, 5.0)
+            plain = [sum(pair) for pair in zip(plain, evidence, strict=True)]
+            log_prior = grid.log_prior
+            assert all(
+                log_r - log_q <= whole + 1e-9
+                for log_r, log_q, whole in zip(mix.log_r, log_prior, plain, strict=True)
+            )
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
