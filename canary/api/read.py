@@ -90,6 +90,15 @@ def parse_safety(raw: object) -> SafetyPolicySpec:
     return _read(raw, SAFETY_POLICY, SafetyPolicySpec, Reading.STRICT)
 
 
+def parse_approved(text: str) -> SafetyPolicySpec:
+    """Return a text that was approved before, as a status keeps it; leniently: an older version may have kept it."""
+    try:
+        spec: Any = json.loads(text)
+    except ValueError as error:
+        raise InvalidObject(SAFETY_POLICY.name, [Problem("status.effective", "is not JSON")]) from error
+    return _validated_leniently(spec, SAFETY_POLICY, SafetyPolicySpec, "status.effective")
+
+
 def parse_safety_status(raw: object) -> SafetyPolicyStatus:
     """Return the status, leniently; an object without one has the first status."""
     return _read_status(raw, SAFETY_POLICY, SafetyPolicyStatus)

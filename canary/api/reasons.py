@@ -145,6 +145,7 @@ class Reason(StrEnum):
     # a safety policy
     POLICY_EXPIRING = "PolicyExpiring"
     POLICY_OVERDUE = "PolicyOverdue"
+    POLICY_WEAKER = "PolicyWeaker"
     COVERAGE_FELL = "CoverageFell"
     BRAKE_PULLED = "BrakePulled"
     # a request

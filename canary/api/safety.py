@@ -325,6 +325,8 @@ class WeakerText(Model):
     """Since when it waits."""
     fields: Annotated[list[Word], Field(max_length=32)] = []
     """Fields that became weaker."""
+    missing: Sentence = ""
+    """Who approved it, and who still has to."""
 
 
 class SafetyPolicyStatus(Model):
@@ -339,9 +341,9 @@ class SafetyPolicyStatus(Model):
     covered: Count = 0
     """Workloads of these tiers that have a CanaryPolicy in mode Enforce."""
     effective_digest: Digest | None = None
-    """Digest of the text in force."""
+    """Digest of the last approved text."""
     effective: Annotated[str, Field(max_length=65536)] = ""
-    """The text in force, as canonical JSON, where a weaker one waits for approval."""
+    """The last approved text, as JSON: while a weaker one waits, nothing is weaker than this."""
     weaker: WeakerText | None = None
     """A weaker text that waits for approval."""
     brake: BrakeStatus | None = None

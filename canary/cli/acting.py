@@ -102,7 +102,7 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
         text = f"no change of {found.namespace}/{found.workload} is held or under way; nothing to {verb}"
         raise RefusedError(text, code="CAN-5002")
     _check_state(verb, run)
-    _check_reason(verb, given.reason.strip())
+    check_reason(verb, given.reason.strip())
     extra = {"to": _step_of(run, given.to)} if verb is Verb.PROMOTE and given.to else {}
     if verb in REVIEWS:
         extra["digest"] = run.text("spec", "digest")
@@ -110,18 +110,18 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
         extra["accepts"] = given.accept
     if verb is Verb.BYPASS:
         extra["expiresAt"] = f"{session.now() + timedelta(seconds=given.lasts):%Y-%m-%dT%H:%M:%SZ}"
-    sign = _signing(run, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
+    about = f"{run.namespace}/{run.name}", run.text("spec", "digest")
+    sign = signing(about, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
     return Asking(verb, run, given.reason.strip(), extra, sign=sign)
 
 
-def _signing(run: StoredRun, key: str, terminal: Terminal) -> Callable[[str], str]:
-    """Return what signs an approval of this run's digest for a user."""
+def signing(about: tuple[str, str], key: str, terminal: Terminal) -> Callable[[str], str]:
+    """Return what signs, for a user, an approval of something: its namespace/name and its digest."""
     from canary.core.rules.approvals import signed_text  # with the models, which no other verb here needs
 
     def sign(requester: str) -> str:
-        digest = run.text("spec", "digest")
-        text = signed_text(Verb.APPROVE.value, f"{run.namespace}/{run.name}", digest, requester)
-        return _touched(terminal, key, text)
+        subject, digest = about
+        return _touched(terminal, key, signed_text(Verb.APPROVE.value, subject, digest, requester))
 
     return sign
 
@@ -166,7 +166,8 @@ def _check_state(verb: Verb, run: StoredRun) -> None:
         raise RefusedError(text, code="CAN-5001" if run.phase == Phase.SUPERSEDED else "CAN-5002")
 
 
-def _check_reason(verb: Verb, reason: str) -> None:
+def check_reason(verb: Verb, reason: str) -> None:
+    """Raise RefusedError where a reason does not say enough for what is asked."""
     if verb in REVIEWS and len(reason) < MIN_REVIEW_REASON:
         text = f"say in {MIN_REVIEW_REASON} characters or more what you read and why: --reason TEXT"
         raise RefusedError(text, code="CAN-2102")

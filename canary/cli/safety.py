@@ -1,15 +1,17 @@
-"""`canary safety status`: what rules, whom it covers, when it ends, who waits, who went round it. `resume` lets go.
+"""`canary safety status`: what rules, whom it covers, when it ends, who waits, who went round it.
 
 Enter: the safety policies, the runs and the requests of the cluster. Leaves: a table or a document that a director can
-read. `canary safety resume NAME` asks for the end of the brake, in the controller's own namespace.
+read. `canary safety resume NAME` asks for the end of the brake, `approve NAME` for a weaker text to come into force;
+both in the controller's own namespace, where few may ask.
 """
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from canary.api.reasons import Reason, Verb
+from canary.cli.acting import check_reason, signing
 from canary.cli.arguments import access_of, add_access, add_output, add_patience
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
@@ -37,6 +39,8 @@ class Ruling:
     secondsLeft: float | None
     then: str
     brake: str
+    weaker: list[str]
+    """Fields in which the text as written is weaker than the approved one, which rules until people agree."""
     message: str
 
 
@@ -61,10 +65,14 @@ class Bypass:
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
-    parser.add_argument("deed", choices=("status", "resume"), metavar="DEED", help="status or resume")
+    deeds = ("status", "resume", "approve")
+    parser.add_argument("deed", choices=deeds, metavar="DEED", help="status, resume or approve")
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="a safety policy; absent: all")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="resume: why; stands in the record")
-    parser.add_argument("--yes", action="store_true", help="resume: do not ask")
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="resume, approve: why; stands in the record"
+    )
+    parser.add_argument("--key", default="", metavar="FILE", help="approve: security key (sk-*) to sign with")
+    parser.add_argument("--yes", action="store_true", help="resume, approve: do not ask")
     add_patience(parser, ANSWER_SECONDS)
     add_output(parser, ("table", "json", "yaml"))
     add_access(parser)
@@ -78,7 +86,9 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     if given.name and not named:
         known = ", ".join(plain(under(each, "metadata", "name"), 64) for each in stored) or "none"
         raise RefusedError(f"there is no safety policy {given.name}; there are: {known}", code="CAN-2002")
-    return _resume(session, given, named) if given.deed == "resume" else _status(session, given, named)
+    if given.deed == "status":
+        return _status(session, given, named)
+    return _asked(session, given, named)
 
 
 # -- status --------------------------------------------------------------------------------------------------------
@@ -89,7 +99,7 @@ def _status(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit
     rulings = [ruling_of(each, now) for each in policies]
     waits, bypasses = waiting(session.runs(None), now), _bypasses(session, now)
     if given.output == "table":
-        session.terminal.lines([*_table(rulings), *_footer(waits, bypasses)])
+        session.terminal.lines([*_table(rulings), *_weaker(rulings), *_footer(waits, bypasses)])
         return Exit.DONE
     document = {
         "schema": schema_name("safety"),
@@ -118,8 +128,15 @@ def ruling_of(stored: Raw, now: datetime) -> Ruling:
         secondsLeft=(ends - now).total_seconds() if ends is not None else None,
         then=plain(under(stored, "spec", "onExpiry", "fallback"), 64),
         brake=plain(under(stored, "status", "brake", "message"), 160),
+        weaker=weaker_fields_of(stored),
         message=said[0] if said else "no controller has looked at it yet",
     )
+
+
+def weaker_fields_of(stored: Raw) -> list[str]:
+    """Return the fields in which a stored policy's text waits for approval."""
+    fields = under(stored, "status", "weaker", "fields")
+    return [plain(each, 64) for each in fields] if isinstance(fields, list) else []
 
 
 def waiting(runs: Sequence[StoredRun], now: datetime) -> list[Waiting]:
@@ -170,6 +187,15 @@ def _table(rulings: Sequence[Ruling]) -> list[str]:
     return aligned(COLUMNS, rows)
 
 
+def _weaker(rulings: Sequence[Ruling]) -> list[str]:
+    """Say which texts are weaker than what rules, and what puts them in force."""
+    return [
+        f"{each.policy}: a weaker text waits ({', '.join(each.weaker)}); `canary safety approve {each.policy}`"
+        for each in rulings
+        if each.weaker
+    ]
+
+
 def _ends(seconds: float) -> str:
     return f"in {age(seconds)}" if seconds > 0 else f"{age(-seconds)} ago"
 
@@ -184,29 +210,54 @@ def _footer(waits: Sequence[Waiting], bypasses: Sequence[Bypass]) -> list[str]:
     ]
 
 
-# -- resume --------------------------------------------------------------------------------------------------------
+# -- resume, approve -----------------------------------------------------------------------------------------------
 
 
-def _resume(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit:
+def _asked(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit:
+    """Ask for the deed about one policy, and print the answer."""
+    verb = Verb(given.deed)
     if not given.name:
-        raise RefusedError("name the safety policy whose brake is to be let go: canary safety resume NAME")
-    reason = given.reason.strip()
+        raise RefusedError(f"name the safety policy: canary safety {verb} NAME")
+    reason, ruling = given.reason.strip(), ruling_of(policies[0], session.now())
     if not reason:
-        raise RefusedError("say why you resume: --reason TEXT. It stands in the record", code="CAN-2102")
-    ruling = ruling_of(policies[0], session.now())
-    session.terminal.note(f"brake of {ruling.policy}: {ruling.brake or 'off'}")
-    session.terminal.note("effect: changes that are not proved human start and rise again, by their gates")
+        raise RefusedError(f"say why you {verb}: --reason TEXT. It stands in the record", code="CAN-2102")
+    subject = {"name": ruling.policy, "namespace": session.controller_namespace}
+    about = StoredRun({"metadata": {**subject, "uid": under(policies[0], "metadata", "uid")}})
+    asking = Asking(verb, about, reason, kind=SAFETYPOLICIES.kind)
+    if verb is Verb.APPROVE:
+        asking = _approval(session, given, policies[0], asking)
+    else:
+        session.terminal.note(f"brake of {ruling.policy}: {ruling.brake or 'off'}")
+        session.terminal.note(
+            "effect: changes that are not proved human start and rise again, by their gates"
+        )
     if not given.yes and not session.terminal.ask("Continue?"):
         session.terminal.note("nothing was asked for")
         return Exit.USAGE
-    subject = {"name": ruling.policy, "namespace": session.controller_namespace}
-    about = StoredRun({"metadata": {**subject, "uid": under(policies[0], "metadata", "uid")}})
-    asking = Asking(Verb.RESUME, about, reason, kind=SAFETYPOLICIES.kind)
     answer = wait_for_answer(session, about.namespace, create(session, asking), given.timeout)
     if not answer.outcome:
         text = f"no controller answered in time; the request {answer.request} stands"
         raise UnavailableError(text, code="CAN-3002")
     if not answer.done:
-        raise RefusedError(f"resume refused: {answer.message}", code="CAN-2201")
-    session.terminal.lines([f"resume: {answer.message}"])
+        raise RefusedError(f"{verb} refused: {answer.message}", code="CAN-2201")
+    session.terminal.lines([f"{verb}: {answer.message}"])
     return Exit.DONE
+
+
+def _approval(session: Session, given: Namespace, stored: Raw, asking: Asking) -> Asking:
+    """Return the approval of the text that waits. Raise RefusedError where none does, or the reason is too short."""
+    fields, digest = weaker_fields_of(stored), plain(under(stored, "status", "weaker", "digest"), 80)
+    name = asking.run.name
+    if not digest:
+        raise RefusedError(f"no weaker text of {name} waits for approval", code="CAN-2201")
+    check_reason(Verb.APPROVE, asking.reason)
+    session.terminal.note(
+        f"weaker in {', '.join(fields)}: `kubectl get safetypolicy {name} -o yaml` has the text,"
+    )
+    session.terminal.note("and status.effective the one that rules until enough people have approved")
+    sign = (
+        signing((f"{asking.run.namespace}/{name}", digest), given.key, session.terminal)
+        if given.key
+        else None
+    )
+    return replace(asking, extra={"digest": digest}, sign=sign)

@@ -144,7 +144,7 @@ SCHEMAS: dict[str, Schema] = {
                     {
                         **{"policy": _TEXT, "inForce": _FLAG, "held": _COUNT, "endsAt": _TEXT, "then": _TEXT},
                         **{"expected": {"type": ["integer", "null"]}, "secondsLeft": _FIGURE},
-                        **{"brake": _TEXT, "message": _TEXT},
+                        **{"brake": _TEXT, "weaker": _list(_TEXT), "message": _TEXT},
                     }
                 )
             ),

@@ -15,6 +15,7 @@ from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
 from canary.core.guards import AFTER_COMMIT
 from canary.core.rules import quorum
+from canary.core.rules.approvals import approval_of
 from canary.core.telling.wording import no_such_step, share
 
 MIN_BYPASS_REASON = 30  # characters
@@ -216,19 +217,7 @@ def _with_bypass(situation: Situation, bypass: Bypass) -> CanaryRunStatus:
 
 
 def _with_approval(situation: Situation, directive: Directive, index: int) -> CanaryRunStatus:
-    approval = Approval(
-        request=directive.name,
-        verb=Verb.PROMOTE if directive.verb is Verb.PROMOTE else Verb.APPROVE,
-        requester=directive.requester[:256],
-        groups=list(directive.groups[:64]),
-        digest=directive.digest or None,
-        reason=directive.reason[:1024],
-        accepts=list(directive.accepts[:16]),
-        expires_at=directive.expires_at,
-        present=directive.present,
-        step=index,
-        at=situation.now,
-    )
+    approval = approval_of(directive, situation.now, index)
     steps_matter = quorum.asked(situation) == (0, 0)
     kept = [each for each in situation.status.approvals if not _renews(approval, each, steps_matter)]
     return change(situation.status, approvals=[*kept, approval][-MAX_APPROVALS:])

@@ -4,6 +4,7 @@ An object that cannot be read is an `InvalidObject` for that object alone; the c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from canary.api.people import People
@@ -104,6 +105,16 @@ def reviews_of(run: Run, requests: Iterable[Json], people: People) -> Iterator[R
     for directive in directives_for(requests, Asked("CanaryRun", run.uid, run.name)):
         if directive.verb is Verb.APPROVE:
             yield Review(run.name, person(directive.requester), used_by, directive)
+
+
+def approvals_of(requests: Iterable[Json], subject: Asked) -> Iterator[tuple[Directive, datetime]]:
+    """Yield every approval of this, with its time, but those that were refused: requests are never edited."""
+    for obj in requests:
+        directive, at = _directive(obj, subject), moment(under(obj, "metadata", "creationTimestamp"))
+        if directive is None or at is None or directive.verb is not Verb.APPROVE:
+            continue
+        if under(obj, "status", "outcome") != "Refused":
+            yield directive, at
 
 
 def directives_for(requests: Iterable[Json], subject: Asked) -> tuple[Directive, ...]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from canary.api.read import InvalidObject, parse_safety
+from canary.api.read import InvalidObject, parse_approved, parse_safety
 from canary.api.reasons import GROUP, MissingReason, Origin, Phase, Verb, Verdict
+from canary.api.run import Approval
 from canary.api.safety import SafetyPolicySpec
 from canary.api.types import format_timestamp
 from canary.core.decision import Run
@@ -22,6 +23,7 @@ from canary.core.evidence import Directive, Evidence, Missing, Neighbour, Safety
 from canary.core.rules.approvals import signed_text
 from canary.core.rules.effective import STRICTEST, Effective, effective, terms_of
 from canary.core.rules.limits import REPEATS_DAYS, orders_a_day
+from canary.core.rules.weakening import text_in_force
 from canary.core.telling.stored import StoredRun, under
 from canary.core.telling.wording import moment
 from canary.errors import CanaryError, RefusedError
@@ -87,12 +89,13 @@ class Rulebook:
 
     def added_to(self, gathered: Gathered, run: Run) -> Gathered:
         """Return what was gathered of a run, with what rules it."""
-        asked = tuple(self._with_presence(each, run) for each in gathered.evidence.directives)
+        subject = f"{run.namespace}/{run.name}"
+        asked = tuple(self.with_presence(each, subject) for each in gathered.evidence.directives)
         safety = self.safety_of(run, falls=_falls(gathered.evidence))
         evidence = replace(gathered.evidence, safety=safety, directives=asked)
         return replace(gathered, evidence=evidence)
 
-    def _with_presence(self, asked: Directive, run: Run) -> Directive:
+    def with_presence(self, asked: Directive, subject: str) -> Directive:
         """Return the directive, marked where its requester's security key was touched for it."""
         person = self._hands.people().owner(asked.requester) if asked.signature else None
         if person is None:
@@ -100,7 +103,6 @@ class Rulebook:
         from canary.audit import sshsig  # its cryptography is needed only here
 
         expires = format_timestamp(asked.expires_at) if asked.expires_at is not None else ""
-        subject = f"{run.namespace}/{run.name}"
         text = signed_text(asked.verb.value, subject, asked.digest, asked.requester, expires)
         try:
             sshsig.verify(asked.signature, text, person.keys)
@@ -128,7 +130,7 @@ class Rulebook:
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def policies(self) -> dict[str, SafetyPolicySpec]:
-        """Return every safety policy as written, by its name."""
+        """Return the text in force of every safety policy, by its name."""
         return {
             stored["metadata"]["name"]: self._read.read(stored) for stored in self._caches.policies.list()
         }
@@ -168,29 +170,31 @@ class Rulebook:
         """
         answers: dict[str, bool] = {}
         for approval in run.status.approvals:
-            answer = self._right(run, approval.requester, approval.groups)
+            answer = self.may_approve((run.uid, run.namespace, run.name), approval)
             if answer is None:
                 break
             answers[approval.requester] = answer
         return answers
 
-    def _right(self, run: Run, user: str, groups: list[str]) -> bool | None:
+    def may_approve(self, about: tuple[str, str, str], approval: Approval) -> bool | None:
+        """Ask whether somebody may approve this (its uid, namespace and name) now; None: nobody knows."""
+        (uid, namespace, name), user = about, approval.requester
         now = self._hands.clock.monotonic()
-        known = self._rights.get((run.uid, user))
+        known = self._rights.get((uid, user))
         if known is not None and now - known[0] < RIGHT_SECONDS:
             return known[1]
-        what = {"group": GROUP, "resource": "canaryruns", "name": run.name, "namespace": run.namespace}
-        spec = {"user": user, "groups": groups, "resourceAttributes": {**what, "verb": "approve"}}
+        what = {"group": GROUP, "resource": "canaryruns", "name": name, "namespace": namespace}
+        spec = {"user": user, "groups": approval.groups, "resourceAttributes": {**what, "verb": "approve"}}
         kind = SUBJECTACCESSREVIEWS
         review = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {}, "spec": spec}
         try:
             answer = self._hands.client.create(kind, review, intent=Intent.NEUTRAL)
         except CanaryError as error:
-            logger.warning("whether %s may approve %s is not known: %s", user, run.name, error)
+            logger.warning("whether %s may approve %s is not known: %s", user, name, error)
             return None
         allowed = under(answer, "status", "allowed") is True
         self._rights = self._rights if len(self._rights) < MAX_RIGHTS else {}
-        self._rights[run.uid, user] = now, allowed
+        self._rights[uid, user] = now, allowed
         return allowed
 
 
@@ -215,10 +219,24 @@ def _neighbour(run: StoredRun, ended: datetime | None, now: datetime) -> Neighbo
 
 
 def _spec_of(stored: Json) -> SafetyPolicySpec:
+    """Return the text in force: as written, but nowhere weaker than what was approved."""
     try:
-        return parse_safety(stored)
+        written = parse_safety(stored)
     except InvalidObject as error:
         logger.error("SafetyPolicy %s counts as the strictest: %s", stored["metadata"]["name"], error)
+        return STRICTEST
+    return text_in_force(approved_of(stored), written)
+
+
+def approved_of(stored: Json) -> SafetyPolicySpec | None:
+    """Return the last approved text of a stored safety policy; None where it was never looked at."""
+    text = under(stored, "status", "effective")
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        return parse_approved(text)
+    except InvalidObject as error:
+        logger.error("what SafetyPolicy %s said before: %s", stored["metadata"]["name"], error)
         return STRICTEST
 
 

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 
 from canary.api.read import InvalidObject, parse_safety, parse_safety_status
 from canary.api.reasons import Mode
+from canary.api.run import Approval
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.core.evidence import Directive, Missing, Safety
-from canary.core.rules.effective import STRICTEST, Standing, standing
+from canary.core.record import record_of
+from canary.core.rules.approvals import Electorate, approval_of
+from canary.core.rules.effective import STRICTEST, Standing, standing, weaker_fields
 from canary.core.rules.oversight import Watched, oversee
+from canary.core.rules.weakening import Weakening, digest_of, rules_of_weakening, text_in_force
 from canary.core.telling.stored import under
+from canary.errors import UnavailableError
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
@@ -20,8 +25,8 @@ from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing
-from canary.operator.objects import Asked, Json, directives_for
-from canary.operator.rulebook import Rulebook
+from canary.operator.objects import Asked, Json, approvals_of, directives_for
+from canary.operator.rulebook import Rulebook, approved_of
 from canary.operator.tell import Teller
 
 LOOK_SECONDS = 15.0
@@ -53,15 +58,18 @@ class SafetyTicker:
         return LOOK_SECONDS if owed is None else min(LOOK_SECONDS, max(1.0, owed))
 
     def _watched(self, stored: Json) -> Watched:
-        meta, spec, trouble = stored["metadata"], None, ""
+        meta, written, trouble = stored["metadata"], None, ""
         try:
-            spec = parse_safety(stored)
+            written = parse_safety(stored)
         except InvalidObject as error:
             trouble = str(error)
+        spec = text_in_force(approved_of(stored), written) if written is not None else None
         rules = spec or STRICTEST
         known = {**self._rulebook.policies(), meta["name"]: rules}
         status, held = parse_safety_status(stored), self._held(rules)
         return Watched(
+            written=written,
+            weakening=self._weakening(stored, written) if written is not None else None,
             name=meta["name"],
             uid=meta["uid"],
             generation=int(meta.get("generation", 0)),
@@ -93,6 +101,32 @@ class SafetyTicker:
         if isinstance(requests, Missing):
             return ()
         return directives_for(requests, Asked(SAFETYPOLICIES.kind, uid, name))
+
+    def _weakening(self, stored: Json, written: SafetyPolicySpec) -> Weakening | None:
+        """Return what people said of a text that is weaker than the approved one; None where it is not."""
+        approved, meta = approved_of(stored), stored["metadata"]
+        fields = weaker_fields(approved, written) if approved is not None else []
+        if approved is None or not fields:
+            return None
+        name, system, digest = meta["name"], self._hands.system, digest_of(written)
+        asked = Asked(SAFETYPOLICIES.kind, meta["uid"], name)
+        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, system))
+        words = [] if isinstance(requests, Missing) else approvals_of(requests, asked)
+        given = [
+            approval_of(self._rulebook.with_presence(each, f"{system}/{name}"), at)
+            for each, at in words
+            if each.digest == digest
+        ]
+        may = {each.requester: self._may_approve((meta["uid"], system, name), each) for each in given}
+        rules = rules_of_weakening(name, approved, self._rulebook.policies(), self._hands.clock.now())
+        record = record_of(meta.get("annotations") or {})
+        return Weakening(fields, Electorate(record, digest, rules, self._hands.people(), may), given)
+
+    def _may_approve(self, about: tuple[str, str, str], approval: Approval) -> bool:
+        answer = self._rulebook.may_approve(about, approval)
+        if answer is None:  # an answer that is given once stands: this look waits
+            raise UnavailableError(f"whether {approval.requester} may approve is not known now")
+        return answer
 
     def _write(self, stored: Json, status: SafetyPolicyStatus) -> None:
         patch = merge_diff(dict(stored.get("status") or {}), status.wire())

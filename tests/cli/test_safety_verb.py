@@ -98,6 +98,43 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(ruled: Bed):
     assert "there is no safety policy rest; there are: reset" in said.err
 
 
+WEAKER = {
+    "digest": "sha256:" + "7" * 64,
+    "since": "2026-03-05T00:00:00Z",
+    "fields": ["limits.cooldown", "freezes"],
+    "missing": "has none, needs 1 senior",
+}
+
+
+def test_a_weaker_text_that_waits_is_shown_and_its_digest_is_what_is_approved(ruled: Bed):
+    put(ruled, status={"weaker": WEAKER})
+    said = ruled.canary("safety", "status")
+    line = "reset: a weaker text waits (limits.cooldown, freezes); `canary safety approve reset`"
+    assert line in said.out.splitlines()
+    (policy,) = json.loads(ruled.canary("safety", "status", "-o", "json").out)["policies"]
+    assert policy["weaker"] == WEAKER["fields"]
+    answer = {"outcome": "Done", "message": "recorded; has dana, needs 1 senior"}
+    with Answering(ruled, lambda request: answer, "canary-system"):
+        said = ruled.canary("safety", "approve", "reset", "--reason", REASON, "--yes")
+    assert (said.code, said.out) == (0, f"approve: {answer['message']}\n")
+    assert "weaker in limits.cooldown, freezes" in said.err
+    (request,) = ruled.requests("canary-system")
+    spec = request["spec"]
+    assert (spec["verb"], spec["digest"]) == ("approve", WEAKER["digest"])
+    assert spec["subject"]["kind"] == "SafetyPolicy"
+
+
+def test_an_approval_says_what_was_read_and_is_only_for_what_waits(ruled: Bed):
+    put(ruled, "calm")
+    said = ruled.canary("safety", "approve", "calm", "--reason", REASON, "--yes")
+    assert said.code != 0
+    assert "no weaker text of calm waits" in said.err
+    put(ruled, status={"weaker": WEAKER})
+    said = ruled.canary("safety", "approve", "reset", "--reason", "fine", "--yes")
+    assert said.code == 2
+    assert "20 characters" in said.err
+
+
 def test_resume_asks_in_the_controllers_namespace_and_prints_the_answer(ruled: Bed):
     put(ruled, status={"brake": {"since": "2026-03-05T00:00:00Z", "message": "3 rollbacks within 60 min"}})
     answer = {"outcome": "Done", "message": "the brake is off; what waited goes on by its gates"}

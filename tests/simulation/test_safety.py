@@ -321,3 +321,45 @@ def test_a_bypass_goes_past_the_rules_and_two_others_review_it_before_the_next_c
     assert approve(street, PRIYA)["message"] == "reviewed by 2 of 2 people"
     until(street, Phase.HELD, reason=Reason.APPROVALS_MISSING)
     assert street.run.name != run.name
+
+
+def word_on(street: Street, verb: Verb, user: User, **fields: Any) -> dict[str, Any]:
+    """Ask for something about the safety policy, where few may; return the answer."""
+    policy = street.admin.get(SAFETYPOLICIES.at("", "reset")) or {}
+    subject = {"kind": "SafetyPolicy", "name": "reset", "uid": policy["metadata"]["uid"]}
+    spec = {"verb": verb.value, "subject": subject, "reason": "read both texts; the peak is over", **fields}
+    ref = CANARYREQUESTS.at("canary-system", f"word-of-{user.name}")
+    client = Client(street.cluster.transport(user))
+    client.create(CANARYREQUESTS, ref.manifest(spec=spec), intent=Intent.NEUTRAL)
+    street.run_for(20.0)
+    return (street.admin.get(ref) or {})["status"]
+
+
+def test_s11_a_weakened_policy_rules_on_until_two_people_who_count_have_approved_it():
+    street = a_street()
+    street.admin.create(NAMESPACES, manifests.namespace("canary-system"), intent=Intent.NEUTRAL)
+    ruled(street)
+    reset = SAFETYPOLICIES.at("", "reset")
+    by = {"metadata": {"annotations": {ChangeAnnotation.AUTHORS.value: "dana"}}}
+    street.admin.merge_patch(reset, by, intent=Intent.NEUTRAL)
+    amended(street, exposure={"unapprovedMax": "100%"}, approvals={"count": 1})
+    street.push()
+    until(street, Phase.PROGRESSING, reason=Reason.APPROVALS_MISSING)
+    street.run_for(120.0)
+    assert street.route_ppm() == 50_000, "the former cap holds"
+    assert street.run.spec.safety.approvals == 2
+    stored = (street.admin.get(reset) or {})["status"]
+    weaker = stored["weaker"]
+    assert weaker["fields"] == ["approvals.count", "exposure.unapprovedMax"]
+    assert [each["reason"] for each in stored["notices"]] == ["PolicyWeaker"]
+
+    street.restart()
+    assert word_on(street, Verb.APPROVE, DANA, digest=weaker["digest"])["outcome"] == "Refused"
+    assert word_on(street, Verb.APPROVE, SAM, digest=weaker["digest"])["outcome"] == "Done"
+    assert street.route_ppm() == 50_000
+    first = street.run.name
+    said = word_on(street, Verb.APPROVE, PRIYA, digest=weaker["digest"])
+    assert said["message"] == "recorded; that is all: the text is in force"
+    assert street.run_until(lambda: street.run.name != first, 60.0), "a new run begins under other rules"
+    until(street, Phase.PROMOTED)
+    assert "weaker" not in (street.admin.get(reset) or {})["status"]

@@ -15,6 +15,7 @@ from canary.api.people import People
 from canary.api.reasons import Verb
 from canary.api.run import Approval
 from canary.api.safety import ApprovalRules
+from canary.core.evidence import Directive
 from canary.core.rules.origin import hits_in_person
 from canary.core.telling.wording import plain
 
@@ -38,6 +39,23 @@ class Electorate:
     def authors(self) -> list[str]:
         """Return everybody who wrote the change or had it written; the writer at the API server is one of them."""
         return [name for name in (*self.record.authors, self.record.changed_by) if name]
+
+
+def approval_of(asked: Directive, at: datetime, step: int = 0) -> Approval:
+    """Return a person's request as an approval that was not judged yet."""
+    return Approval(
+        request=asked.name,
+        verb=Verb.PROMOTE if asked.verb is Verb.PROMOTE else Verb.APPROVE,
+        requester=asked.requester[:256],
+        groups=list(asked.groups[:64]),
+        digest=asked.digest or None,
+        reason=asked.reason[:1024],
+        accepts=list(asked.accepts[:16]),
+        expires_at=asked.expires_at,
+        present=asked.present,
+        step=step,
+        at=at,
+    )
 
 
 Rule = Callable[[Approval, Electorate], str]

@@ -176,11 +176,22 @@ def weaker_fields(old: SafetyPolicySpec, new: SafetyPolicySpec) -> list[str]:
     merged, alone = stricter(old, new).wire(), normal(new).wire()
     narrower = set(old.applies_to.tiers) - set(new.applies_to.tiers)
     found = ["appliesTo.tiers"] if narrower else []
+    found += _shorter(old, new)
     for part in _RULES:
         one, other = merged[part], alone[part]
         names = [f".{name}" for name in one if one[name] != other[name]] if isinstance(one, dict) else [""]
         found += [f"{part}{name}" for name in names] if one != other else []
     return found
+
+
+def _shorter(old: SafetyPolicySpec, new: SafetyPolicySpec) -> list[str]:
+    """Return the fields by which the new text rules for less time, or leaves its place to another."""
+    begins, ends = (old.effective_from, new.effective_from), (old.expires_at, new.expires_at)
+    later = begins[1] is not None and (begins[0] is None or begins[1] > begins[0])
+    sooner = ends[1] is not None and (ends[0] is None or ends[1] < ends[0])
+    other = old.on_expiry is not None and new.on_expiry not in (None, old.on_expiry)
+    found = {"effectiveFrom": later, "expiresAt": sooner, "onExpiry.fallback": other}
+    return [name for name, weaker in found.items() if weaker]
 
 
 _RULES = ("record", "approvals", "patterns", "exposure", "limits", "freezes", "groups", "trustedKeys")

@@ -11,11 +11,12 @@ from datetime import datetime
 
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import ConditionType, Opening, Reason, Verb
-from canary.api.safety import BrakeStatus, SafetyPolicySpec, SafetyPolicyStatus, SpentBudget
+from canary.api.safety import BrakeStatus, SafetyPolicySpec, SafetyPolicyStatus, SpentBudget, WeakerText
 from canary.core.decision import Answer
 from canary.core.evidence import Directive, Safety
 from canary.core.rules.effective import Standing
 from canary.core.rules.limits import brake_message, lost_today
+from canary.core.rules.weakening import Weakening, weighed
 from canary.core.telling import conditions
 from canary.core.telling.wording import duration, plain
 
@@ -32,7 +33,7 @@ class Watched:
     uid: str
     generation: int
     spec: SafetyPolicySpec | None
-    """None: it cannot be read, and counts as the strictest."""
+    """The text in force. None: it cannot be read, and counts as the strictest."""
     status: SafetyPolicyStatus
     standing: Standing
     covered: int
@@ -43,6 +44,10 @@ class Watched:
     directives: Sequence[Directive] = ()
     trouble: str = ""
     """Why it cannot be read."""
+    written: SafetyPolicySpec | None = None
+    """The text as written; None: as in force."""
+    weakening: Weakening | None = None
+    """What people said of the written text, where it is weaker than the one that they approved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ def oversee(policy: Watched, now: datetime) -> Overseen:
     """Return the next status and what people who asked are answered. Idempotent within one moment."""
     status, answers = _heard(policy, now)
     status = status.model_copy(update={"brake": _brake(policy, status, now)})
+    if policy.spec is not None:
+        status = weighed(status, policy.written or policy.spec, policy.weakening, now)
     due = [
         notice for notice in _notices(policy, status, now) if notice.id not in {n.id for n in status.notices}
     ]
@@ -80,10 +87,12 @@ def oversee(policy: Watched, now: datetime) -> Overseen:
 
 
 def _heard(policy: Watched, now: datetime) -> tuple[SafetyPolicyStatus, tuple[Answer, ...]]:
-    """Let the brake go where a person says resume; nothing else is asked of a safety policy."""
+    """Let the brake go where a person says resume, and answer who approves a weaker text; no more can be asked."""
     status, answers = policy.status, list[Answer]()
     for asked in policy.directives:
-        if asked.verb is not Verb.RESUME:
+        if asked.verb is Verb.APPROVE:
+            answers.append(_approved(policy, asked, now))
+        elif asked.verb is not Verb.RESUME:
             text = f"{asked.verb.value} is not for a safety policy; `canary safety resume` lets the brake go"
             answers.append(Answer(asked.uid, asked.name, False, text))
         elif asked.machine:
@@ -97,6 +106,19 @@ def _heard(policy: Watched, now: datetime) -> tuple[SafetyPolicyStatus, tuple[An
                 Answer(asked.uid, asked.name, True, "the brake is off; what waited goes on by its gates")
             )
     return status, tuple(answers)
+
+
+def _approved(policy: Watched, asked: Directive, now: datetime) -> Answer:
+    """Answer one approval of a weaker text: what counts is kept by its request."""
+    if policy.weakening is None:
+        return Answer(asked.uid, asked.name, False, "no weaker text of it waits for approval")
+    given, found = policy.weakening.found(now)
+    own = next((each for each in given if each.request == asked.name), None)
+    missing = "" if found.suffices else found.missing(policy.weakening.electorate)
+    if own is None or not own.counts:
+        why = own.why_not if own is not None else "it is no longer in time"
+        return Answer(asked.uid, asked.name, False, f"{why}. Now: {missing}" if missing else why)
+    return Answer(asked.uid, asked.name, True, f"recorded; {missing or 'that is all: the text is in force'}")
 
 
 def _brake(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> BrakeStatus | None:
@@ -140,9 +162,16 @@ def _said(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> tuple[R
             )
         case _:
             pass
+    if status.weaker is not None:
+        return Reason.POLICY_WEAKER, _waits(status.weaker)
     if status.brake is not None:
         return Reason.BRAKE_PULLED, f"the brake is on: {status.brake.message}"
     return Reason.IDLE, f"in force, {coverage(policy.spec, policy.covered)}"
+
+
+def _waits(weaker: WeakerText) -> str:
+    text = f"a weaker text waits for approval ({', '.join(weaker.fields)}): {weaker.missing}"
+    return f"{text}; the approved one stays in force"
 
 
 def coverage(spec: SafetyPolicySpec, covered: int) -> str:
@@ -177,10 +206,21 @@ def _notices(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> Iter
         text = f"{fell} fewer than before: {coverage(policy.spec, policy.covered)}{named}"
         again = f"{policy.covered}/{now:%Y%m%dT%H%M%S}"
         yield _notice(policy, now, (Reason.COVERAGE_FELL, again), (Opening.ACTION_NEEDED, text))
+    yield from _of_a_weaker_text(policy, status, now)
     if status.brake is not None:
         text = f"the brake is on: {status.brake.message}; nothing that is not proved human starts or rises"
         again = f"{status.brake.since:%Y%m%dT%H%M%S}"
         yield _notice(policy, now, (Reason.BRAKE_PULLED, again), (Opening.DECISION_NEEDED, text))
+
+
+def _of_a_weaker_text(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> Iterator[Notice]:
+    """Tell that it waits, and once more when it waits for longer than a review may."""
+    if status.weaker is None or policy.weakening is None:
+        return
+    bound = policy.weakening.electorate.rules.review_within
+    late = "/overdue" if now - status.weaker.since >= bound else ""
+    state = Reason.POLICY_WEAKER, f"{status.weaker.digest[7:23]}{late}"
+    yield _notice(policy, now, state, (Opening.DECISION_NEEDED, _waits(status.weaker)))
 
 
 def _of_its_end(policy: Watched, spec: SafetyPolicySpec, now: datetime) -> Iterator[Notice]:
@@ -203,6 +243,7 @@ def _notice(policy: Watched, now: datetime, state: tuple[Reason, str], said: tup
     (reason, again), (opening, text) = state, said
     commands = {
         Reason.BRAKE_PULLED: f"canary safety resume {policy.name} --reason ...      after reading `canary list -A`",
+        Reason.POLICY_WEAKER: f"canary safety approve {policy.name} --reason ...      or apply the former text again",
         Reason.POLICY_INVALID: f"kubectl get safetypolicy {policy.name} -o yaml | canary lint -",
     }
     command = commands.get(reason, f"canary safety status {policy.name}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from canary.api.reasons import PPM, Phase, Reason, Verb, Verdict
+from canary.api.reasons import PPM, TARGET_LOST, Phase, Reason, Verb, Verdict
 from canary.core.telling import wording
 from canary.core.telling.stored import Measured, StoredRun, under
 from canary.core.telling.wording import duration, seconds_between, share
@@ -282,8 +282,8 @@ def _next_of_final(run: StoredRun) -> str:
         return "nothing to do"
     if run.way_back_ppm > 0:
         text = f"apply the manifest of {run.old}: its traffic comes home by itself"
-        accept = f", or `canary bypass {run.workload}` takes the new one as it is"
-        return text + (accept if run.reason == Reason.WORKLOAD_RECREATED else "")
+        accept = f", or `canary bypass {run.workload}` takes what was created anew as it is"
+        return text + (accept if run.reason in TARGET_LOST else "")
     if run.phase == Phase.SUPERSEDED:
         return f"nothing to do here: `canary status {run.workload}` shows the newer change"
     left = max(0, MAX_ATTEMPTS - run.attempt)

@@ -158,10 +158,8 @@ def commands(run: StoredRun, reason: Reason) -> list[str]:
     target, kubectl = f"{run.namespace}/{run.workload}", f"kubectl -n {run.namespace}"
     if reason in TARGET_LOST:
         back = f"{kubectl} apply -f <the manifest of {run.old}>      # it gets its traffic back by itself"
-        accept = (
-            f"canary bypass {target} --reason ...      # takes the new one as it is; two others review it"
-        )
-        return [back, *([accept] if reason == Reason.WORKLOAD_RECREATED else []), f"canary status {target}"]
+        accept = f"canary bypass {target} --reason ...      # takes what was created anew as it stands"
+        return [back, accept, f"canary status {target}"]
     if reason is Reason.GUARD_MISSING:
         return [
             "canary guard | kubectl replace -f -      # what was changed",
