@@ -293,6 +293,15 @@ class GuardFacts(Model):
     """The labels of the pods of its side; nothing but the route may lead to them."""
 
 
+class WentRound(Model):
+    """A version that came to serve past the hold."""
+
+    revision: Revision
+    """The version."""
+    since: Timestamp
+    """When it was seen first."""
+
+
 class CanaryPolicyStatus(Model):
     """What the controller saw of the target."""
 
@@ -310,6 +319,10 @@ class CanaryPolicyStatus(Model):
     """The last version that served with a right to: found at adoption, promoted, or accepted by people."""
     good_pods: Count = 0
     """How many pods the target asked for when that was last seen to serve."""
+    good_set: Annotated[str, Field(max_length=253)] = ""
+    """The ReplicaSet of those pods: an upgrade of Kubernetes may change a template's hash, and not this."""
+    went_round: WentRound | None = None
+    """A version that serves, and nobody let it through: people review it before anything else begins."""
     active_run: Annotated[str, Field(max_length=253)] = ""
     """The run under way."""
     last_run: Annotated[str, Field(max_length=253)] = ""

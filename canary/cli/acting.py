@@ -24,12 +24,13 @@ from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for_answer
 from canary.cli.session import Session
-from canary.cli.targets import find
+from canary.cli.targets import Found, find, parse_target
 from canary.cli.terminal import Terminal
 from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS, MAX_ATTEMPTS, change_words
-from canary.core.telling.stored import StoredRun, ppm_of
-from canary.core.telling.wording import duration, no_such_step, share
+from canary.core.telling.stored import StoredRun, ppm_of, under
+from canary.core.telling.wording import duration, no_such_step, plain, share
 from canary.errors import RefusedError, UnavailableError
+from canary.kube.resources import CANARYPOLICIES
 
 MIN_BYPASS_REASON = 30  # characters
 MIN_REVIEW_REASON = 20  # characters: an approval says what was read
@@ -98,6 +99,10 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
 def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
     found = find(session, given.target)
     run = found.run
+    named = parse_target(given.target).kind == "run"
+    idle = not named and (run is None or run.final)
+    if verb is Verb.APPROVE and idle and under(found.policy, "status", "wentRound"):
+        return _review(found, given.reason.strip())
     if run is None:
         text = f"no change of {found.namespace}/{found.workload} is held or under way; nothing to {verb}"
         raise RefusedError(text, code="CAN-5002")
@@ -113,6 +118,15 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
     about = f"{run.namespace}/{run.name}", run.text("spec", "digest")
     sign = signing(about, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
     return Asking(verb, run, given.reason.strip(), extra, sign=sign)
+
+
+def _review(found: Found, reason: str) -> Asking:
+    """Return the review of a version that serves and that nobody let through: its subject is the policy."""
+    check_reason(Verb.APPROVE, reason)
+    revision = under(found.policy, "status", "wentRound", "revision")
+    about = StoredRun({"metadata": under(found.policy, "metadata"), "spec": {"revision": revision}})
+    digest = plain(under(revision, "templateHash"), 80)
+    return Asking(Verb.APPROVE, about, reason, {"digest": digest}, kind=CANARYPOLICIES.kind)
 
 
 def signing(about: tuple[str, str], key: str, terminal: Terminal) -> Callable[[str], str]:
@@ -181,6 +195,12 @@ def check_reason(verb: Verb, reason: str) -> None:
 def preview(asking: Asking) -> list[str]:
     """Return what is asked, of whose change, and what it does to traffic."""
     run, verb = asking.run, asking.verb
+    if asking.kind == CANARYPOLICIES.kind:
+        effect = "none on traffic: two people's review lets the next change begin, and makes it the last good version"
+        return [
+            f"{run.new} serves {run.namespace}/{run.name}, and nobody let it through",
+            f"effect: {effect}",
+        ]
     lines = [f"{run.workload} {run.new} ({change_words(run)})  {run.namespace}, run {run.name}, {run.phase}"]
     if verb in REVIEWS:
         for name, field in (("what", "what"), ("why", "why"), ("rollback", "rollbackPlan")):

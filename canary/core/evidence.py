@@ -47,6 +47,8 @@ class Workload:
     """Pods, ready or not, that run the template asked for."""
     current_set: str = ""
     """Name of their ReplicaSet."""
+    stable_set: str = ""
+    """Name of the baseline's ReplicaSet."""
 
 
 @dataclass(frozen=True, slots=True)

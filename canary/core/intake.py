@@ -4,18 +4,14 @@ Pure, like the machine: `(what was read) -> Intake`. A version that was taken ba
 often somebody re-applies, resyncs or restarts: only a new template or a person's `retry` does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from canary.api.change import ChangeRecord, OriginEvidence
 from canary.api.policy import (
-    CanaryPolicySpec,
     CanaryPolicyStatus,
     GuardFacts,
     RejectedRevision,
-    Revision,
 )
 from canary.api.reasons import MissingReason, Mode, Phase, Reason, Verb
 from canary.api.run import CanaryRunSpec
@@ -23,98 +19,18 @@ from canary.api.safety import Finding, RecordRules
 from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing, Workload
+from canary.core.policy_look import Desired, Intake, Policy, Seen
 from canary.core.record import change_digest, policy_digest, record_of
 from canary.core.rules.effective import Effective, fitted, terms_of
 from canary.core.rules.origin import carried
 from canary.core.rules.patterns import findings
-from canary.core.rules.reviews import Review, answers_to, review_owed
+from canary.core.rules.reviews import REVIEWERS, answers_to, review_owed, reviewed_by
 from canary.core.rules.templates import Earlier, Proposal
 from canary.core.telling.explain import MAX_ATTEMPTS
-from canary.core.versions import remembered, with_good
+from canary.core.versions import Serving, remembered, with_good
 
 MAX_STEPS = 21  # of a run
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")  # the routers that there are
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A CanaryPolicy as read."""
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    spec: CanaryPolicySpec
-    status: CanaryPolicyStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Templates:
-    """The Deployment's spec and the template that serves, as stored, for the known failure patterns."""
-
-    deployment: Mapping[str, Any]
-    serving: Mapping[str, Any]
-    serving_pods: int
-    selectors: tuple[Mapping[str, str], ...]
-    """Of the Services that select the serving pods."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What the Deployment asks for, beyond what decisions of a run need."""
-
-    asked: Revision
-    serving: Revision | None
-    annotations: dict[str, str]
-    service: str
-    """The Service of the target's pods; empty: none, or several."""
-    guarded: bool
-    surroundings: GuardFacts | None = None
-    """What the guard's rules go by, less the pods of a run; None: not known."""
-    templates: Templates | None = None
-    """What the change is made of; None: not known."""
-    proof: tuple[OriginEvidence, ...] = ()
-    """What a signed statement, if there is one, proves of the origin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Everything that one look at a policy gathers."""
-
-    workload: Workload | Missing
-    desired: Desired | None
-    runs: Sequence[Run]
-    refusals: tuple[str, ...]
-    """Why the target cannot be adopted, each with its remedy."""
-    retries: tuple[Directive, ...]
-    now: datetime
-    uncounted: str = ""
-    """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
-    bypasses: tuple[Directive, ...] = ()
-    """Requests to let a held change go as it is; each names the template by its hash."""
-    frozen_seconds: float = 0.0
-    """When the target's autoscaler may scale down again; 0: it may now, or there is none."""
-    reviews: tuple[Review, ...] = ()
-    """Words on bypasses, the answered ones first."""
-    ruling: Effective | Missing | None = None
-    """What the safety policies in force say of this tier; None: none was written for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """What follows: the status, and at most one thing to do."""
-
-    status: CanaryPolicyStatus
-    adopt: bool = False
-    """Set the guard label and the lock."""
-    relock: bool = False
-    """Somebody opened the lock."""
-    release: str = ""
-    """The template hash with which the guard label and the lock come off; empty: they stay."""
-    start: CanaryRunSpec | None = None
-    reason: Reason = Reason.IDLE
-    message: str = ""
-    answers: tuple[Answer, ...] = ()
 
 
 def consider(policy: Policy, seen: Seen) -> Intake:
@@ -143,12 +59,22 @@ def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
         return Intake(status, start=start, reason=Reason.WORKLOAD_GONE, message=text)
     status = status.model_copy(update={"serving": desired.serving, "refusals": list(seen.refusals[:16])})
     status = status.model_copy(update={"guard": _guard_facts(desired, seen.runs) or status.guard})
-    status = with_good(status, workload, desired.serving, seen.runs)
+    status = with_good(status, _serving(seen, status), seen.runs)
+    owed = review_owed(status, seen.runs, seen.reviews)
     if active is not None:
-        return _busy(seen, status, active)
+        return replace(_busy(seen, status, active), owed=owed)
     status = status.model_copy(update={"active_run": ""})
     intake = _idle(policy, seen, status) or _held_change(policy, seen, status)
-    return replace(intake, answers=(*intake.answers, *_refusals_of_retries(seen, intake)))
+    return replace(intake, answers=(*intake.answers, *_refusals_of_retries(seen, intake)), owed=owed)
+
+
+def _serving(seen: Seen, status: CanaryPolicyStatus) -> Serving:
+    """Return what serves, and whether enough people reviewed how that came."""
+    workload, desired, passed = seen.workload, seen.desired, status.went_round
+    assert isinstance(workload, Workload)
+    about = passed.revision.template_hash if passed is not None else ""
+    accepted = about if reviewed_by(about, seen.reviews) >= REVIEWERS else ""
+    return Serving(workload, desired.serving if desired else None, seen.now, accepted)
 
 
 def _guard_facts(desired: Desired, runs: Sequence[Run]) -> GuardFacts | None:
@@ -230,7 +156,7 @@ def _idle(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake | No
         moved = status.model_copy(update={"adopted": True, "target_uid": workload.uid})
         text = f"{policy.spec.target.name} is held from now on"
         if not status.adopted:
-            moved = with_good(moved.model_copy(update={"good": None}), workload, desired.serving, ())
+            moved = with_good(moved.model_copy(update={"good": None}), _serving(seen, status), ())
             return Intake(moved, adopt=True, reason=Reason.ADOPTED, message=text)
         anew = _restoring(policy, seen, status) if _new_uid(seen, status) else None
         reason = Reason.WORKLOAD_RECREATED if anew is not None else Reason.ADOPTED
@@ -244,6 +170,9 @@ def _idle(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake | No
         )
     if workload.template_hash == workload.stable_hash:
         version = desired.serving.version if desired.serving else ""
+        owed = review_owed(status, seen.runs, seen.reviews)
+        if status.went_round is not None and owed is not None:
+            return Intake(status, reason=Reason.BYPASS_USED, message=owed.message)
         return Intake(status, reason=Reason.IDLE, message=f"{version or 'the Deployment'} serves 100 %")
     return None
 
@@ -294,9 +223,11 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     assert isinstance(workload, Workload)
     assert desired is not None
     assert desired.serving is not None
-    owed = review_owed(seen.runs, seen.reviews)
-    if owed:
-        return Intake(status, reason=Reason.BYPASS_USED, message=owed)
+    owed = review_owed(status, seen.runs, seen.reviews)
+    if owed and not (
+        status.went_round and status.good and status.good.template_hash == workload.template_hash
+    ):
+        return Intake(status, reason=Reason.BYPASS_USED, message=owed.message)
     if isinstance(seen.ruling, Missing):
         text = f"a change is held until the safety policies can be read: {seen.ruling.detail}"
         return Intake(status, reason=Reason.LIMIT_REACHED, message=text)

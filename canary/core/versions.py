@@ -6,9 +6,10 @@ it is known as somebody's who went round the hold. Pure; `intake.py` asks at eve
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from canary.api.policy import MAX_REJECTED, CanaryPolicyStatus, RejectedRevision, Revision
+from canary.api.policy import MAX_REJECTED, CanaryPolicyStatus, RejectedRevision, Revision, WentRound
 from canary.api.reasons import Phase
 from canary.core.decision import Run
 from canary.core.evidence import Workload
@@ -41,16 +42,32 @@ def let_through(runs: Sequence[Run]) -> set[str]:
     return promoted | {run.status.accepted for run in runs if run.status.accepted is not None}
 
 
-def with_good(
-    status: CanaryPolicyStatus, workload: Workload, serving: Revision | None, runs: Sequence[Run]
-) -> CanaryPolicyStatus:
-    """Return the status that knows the last good version: the one that serves, where it has a right to."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves a target now; `accepted` is the template that enough people reviewed, empty: none."""
+
+    workload: Workload
+    revision: Revision | None
+    at: datetime
+    accepted: str = ""
+
+
+def with_good(status: CanaryPolicyStatus, now: Serving, runs: Sequence[Run]) -> CanaryPolicyStatus:
+    """Return the status that knows the last good version, or who went round the hold: what serves decides."""
+    workload, serving = now.workload, now.revision
     if serving is None or not status.adopted or status.target_uid != workload.uid:
         return status
-    known = {status.good.template_hash, *let_through(runs)} if status.good is not None else None
-    if known is not None and serving.template_hash not in known:
+    known = {status.good.template_hash if status.good else serving.template_hash, now.accepted}
+    same = workload.stable_set != "" and workload.stable_set == status.good_set
+    if same or serving.template_hash in known | let_through(runs):
+        good = {"good": serving, "good_pods": workload.replicas, "good_set": workload.stable_set}
+        return status.model_copy(update={**good, "went_round": None})
+    if any(run.status.tidied_at is None for run in runs):
+        return status  # its own roll, or what it looks after
+    before = status.went_round
+    if before is not None and before.revision.template_hash == serving.template_hash:
         return status
-    return status.model_copy(update={"good": serving, "good_pods": workload.replicas})
+    return status.model_copy(update={"went_round": WentRound(revision=serving, since=now.at)})
 
 
 def _rejection(run: Run, now: datetime) -> RejectedRevision:

@@ -69,6 +69,7 @@ def observed(deployment: Json, replica_sets: Sequence[Json]) -> Observed:
         settled=int(status.get("observedGeneration", 0)) >= int(deployment["metadata"]["generation"]),
         current_pods=_count(current, "replicas"),
         current_set=current["metadata"]["name"] if current is not None else "",
+        stable_set=stable["metadata"]["name"] if stable is not None else "",
     )
     return Observed(workload, deployment, tuple(replica_sets), stable)
 

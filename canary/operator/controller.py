@@ -100,7 +100,7 @@ class Controller:
         caches = Caches(self._cache[SAFETYPOLICIES.plural], self._cache[CANARYRUNS.plural])
         rulebook = Rulebook(hands, caches)
         self._runs = RunTicker(hands, teller, rulebook)
-        self._policies = PolicyTicker(hands, rulebook)
+        self._policies = PolicyTicker(hands, rulebook, teller)
         self._safety = SafetyTicker(hands, teller, rulebook, self._cache)
 
     # -- threads -------------------------------------------------------------------------------------------------

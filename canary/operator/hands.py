@@ -15,7 +15,7 @@ from canary.api.reasons import Reason
 from canary.clock import Clock
 from canary.core.decision import Limits, Run
 from canary.core.guards import AFTER_COMMIT
-from canary.core.intake import Policy
+from canary.core.policy_look import Policy
 from canary.kube.client import Client, Fence
 from canary.metrics.history import History
 from canary.metrics.source import Source

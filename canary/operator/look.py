@@ -16,9 +16,9 @@ from canary.core.analysis import Analysed, Looked, analyse
 from canary.core.decision import Run
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Directive, Evidence, Missing, Route, Side
-from canary.core.intake import Policy
 from canary.core.intent import SPLIT
 from canary.core.memory import Memory
+from canary.core.policy_look import Policy
 from canary.core.record import changed_fields, policy_digest
 from canary.core.site import Past, question
 from canary.errors import CanaryError, RefusedError, UnavailableError

@@ -19,7 +19,7 @@ from canary.api.read import (
 from canary.api.reasons import Verb
 from canary.core.decision import Limits, Run
 from canary.core.evidence import Directive
-from canary.core.intake import Policy
+from canary.core.policy_look import Policy
 from canary.core.rules.reviews import Review
 from canary.core.telling.stored import under
 from canary.core.telling.wording import moment
@@ -87,24 +87,38 @@ class Asked(NamedTuple):
     name: str
 
 
+def _person(people: People, user: str) -> str:
+    owner = people.owner(user)
+    return owner.name if owner is not None else user
+
+
 def reviews_of(run: Run, requests: Iterable[Json], people: People) -> Iterator[Review]:
     """Yield the words on a run's bypass since its end: those that were answered with yes, then those that wait."""
-
-    def person(user: str) -> str:
-        owner = people.owner(user)
-        return owner.name if owner is not None else user
-
-    requests = list(requests)
-    used_by = person(run.status.bypass.requester) if run.status.bypass is not None else ""
+    requests, ended = list(requests), run.status.finished_at
+    used_by = _person(people, run.status.bypass.requester) if run.status.bypass is not None else ""
     for obj in requests:
         spec, asked = under(obj, "spec"), moment(under(obj, "metadata", "creationTimestamp"))
         about = under(spec, "subject", "uid") == run.uid and under(spec, "verb") == Verb.APPROVE
-        since = run.status.finished_at is not None and asked is not None and asked >= run.status.finished_at
+        since = ended is not None and asked is not None and asked >= ended
         if about and since and under(obj, "status", "outcome") == "Done":
-            yield Review(run.name, person(str(under(spec, "requester"))), used_by)
+            yield Review(run.name, _person(people, str(under(spec, "requester"))), used_by)
     for directive in directives_for(requests, Asked("CanaryRun", run.uid, run.name)):
         if directive.verb is Verb.APPROVE:
-            yield Review(run.name, person(directive.requester), used_by, directive)
+            yield Review(run.name, _person(people, directive.requester), used_by, directive)
+
+
+def reviews_of_policy(policy: Policy, requests: Iterable[Json], people: People, by: str) -> Iterator[Review]:
+    """Yield the words on what went round the policy's hold, written by `by` as far as that is known."""
+    passed, requests = policy.status.went_round, list(requests)
+    current = passed.revision.template_hash if passed is not None else ""
+    asked = Asked("CanaryPolicy", policy.uid, policy.name)
+    waiting = {each.uid: each for each in directives_for(requests, asked)}
+    used_by = _person(people, by) if by else ""
+    for directive, _ in approvals_of(requests, asked):
+        about = directive.digest if directive.digest == current else ""
+        waits = waiting.get(directive.uid)
+        if waits is not None or about:
+            yield Review(about, _person(people, directive.requester), used_by, waits)
 
 
 def approvals_of(requests: Iterable[Json], subject: Asked) -> Iterator[tuple[Directive, datetime]]:

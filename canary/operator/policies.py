@@ -8,18 +8,22 @@ a watch wakes them, or with the sweep.
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from canary.api.change import OriginEvidence
+from canary.alerts.sink import Page
+from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
-from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Reason, Verb
+from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Opening, Reason, Verb
 from canary.api.run import CanaryRunSpec
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing
-from canary.core.intake import Desired, Intake, Policy, Seen, Templates, consider, retries_of
-from canary.core.rules.reviews import Review
+from canary.core.intake import consider, retries_of
+from canary.core.policy_look import Desired, Intake, Policy, Seen, Templates
+from canary.core.rules.reviews import Owed, Review
 from canary.core.telling import conditions
+from canary.core.telling.wording import duration
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
@@ -30,9 +34,10 @@ from canary.metrics.source import counter_specs
 from canary.operator.answers import answer
 from canary.operator.hands import Hands
 from canary.operator.look import or_missing, pod_targets, serving_pods
-from canary.operator.objects import Asked, Json, Shelf, directives_for, reviews_of, run_of
+from canary.operator.objects import Asked, Json, Shelf, directives_for, reviews_of, reviews_of_policy, run_of
 from canary.operator.proofs import proof_of
 from canary.operator.rulebook import Rulebook
+from canary.operator.tell import Teller
 from canary.operator.thawing import Thawing
 from canary.traffic.router import Target
 
@@ -47,8 +52,9 @@ NOT_SHOWN = frozenset({MissingReason.ABSENT, MissingReason.UNAUTHORISED})
 class PolicyTicker:
     """Looks at policies, one at a time per key."""
 
-    def __init__(self, hands: Hands, rulebook: Rulebook) -> None:
+    def __init__(self, hands: Hands, rulebook: Rulebook, teller: Teller) -> None:
         self._hands = hands
+        self._teller = teller
         self._rulebook = rulebook
         self._thawing = Thawing(hands.client, hands.clock)
         self._kept: dict[str, str] = {}  # policy -> the last good template that is known to be stored
@@ -70,6 +76,7 @@ class PolicyTicker:
         intake = consider(policy, seen)
         self._do(policy, intake, seen.runs)
         self._keep_good(policy, intake, facts)
+        self._call_if_overdue(policy, intake.owed)
         self._say(stored, intake.status.wire(), (intake.reason, intake.message))
         if intake.start or intake.adopt or intake.relock:
             return BUSY_SECONDS
@@ -96,7 +103,7 @@ class PolicyTicker:
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=retries,
             bypasses=bypasses,
-            reviews=self._reviews(policy, runs),
+            reviews=self._reviews(policy, runs, facts),
             now=now,
             ruling=ruling,
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
@@ -162,16 +169,19 @@ class PolicyTicker:
         asked = directives_for(requests, Asked("CanaryPolicy", policy.uid, policy.name))
         return retries_of(found), tuple(each for each in asked if each.verb is Verb.BYPASS)
 
-    def _reviews(self, policy: Policy, runs: Sequence[Run]) -> tuple[Review, ...]:
-        """Return what was said about bypasses that are over, the answered words first."""
+    def _reviews(
+        self, policy: Policy, runs: Sequence[Run], facts: adoption.Facts | Missing
+    ) -> tuple[Review, ...]:
+        """Return what was said about bypasses that are over, and about what went round the hold."""
         over = [run for run in runs if run.status.bypass is not None and run.status.phase.final]
-        requests = (
-            or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace)) if over else []
-        )
+        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
         if isinstance(requests, Missing):
             return ()
         people = self._hands.people()
-        return tuple(review for run in over for review in reviews_of(run, requests, people))
+        known = {} if isinstance(facts, Missing) else workload.annotations_of(facts.deployment)
+        writer = known.get(ChangeAnnotation.CHANGED_BY, "")
+        of_runs = (review for run in over for review in reviews_of(run, requests, people))
+        return (*of_runs, *reviews_of_policy(policy, requests, people, writer))
 
     # -- act -------------------------------------------------------------------------------------------------------
 
@@ -199,6 +209,25 @@ class PolicyTicker:
             return
         workload.keep_last_good(self._hands.client, facts.seen)
         self._kept[policy.uid] = good.template_hash
+
+    def _call_if_overdue(self, policy: Policy, owed: Owed | None) -> None:
+        """Call people, once a day, for a review that should have been done."""
+        now = self._hands.clock.now()
+        late = owed.overdue(now) if owed is not None else timedelta()
+        if owed is None or late <= timedelta():
+            return
+        target = policy.spec.target.name
+        opening = Opening.DECISION_NEEDED
+        page = Page(
+            id=f"{policy.uid}/review/{owed.about[-64:]}/{late.days}"[:128],
+            incident=self._teller.of_policy(policy.namespace, target, policy.uid),
+            opening=opening,
+            reason=Reason.BYPASS_USED.value,
+            title=f"{opening.value} - review overdue {duration(late.total_seconds())}: {policy.namespace}/{target}",
+            body=f"{owed.message}\nno other change of it begins before",
+            at=now,
+        )
+        self._teller.announce(page)
 
     def _record(self, policy: Policy, spec: CanaryRunSpec, runs: Sequence[Run]) -> None:
         """Create the run; its name is derived from what it tries, so that a second create is the same one."""

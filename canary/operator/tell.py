@@ -90,6 +90,10 @@ class Teller:
         """Return what pages about a safety policy are about: there is no namespace and no run."""
         return Incident(self._place.cluster, "", f"safetypolicy/{name}", name, uid)
 
+    def of_policy(self, namespace: str, workload: str, uid: str) -> Incident:
+        """Return what pages about a policy's target are about, where they are of no run."""
+        return Incident(self._place.cluster, namespace, workload, "", uid)
+
     def send(self, notices: Sequence[Notice], incident: Incident) -> float | None:
         """Hand over what is due to every sink; return in how many seconds more is, None when all is told."""
         sinks = self._subscribe(())

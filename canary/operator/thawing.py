@@ -6,7 +6,7 @@ way. A restart counts anew: too long is safe. `policies.py` asks at every look a
 """
 
 from canary.clock import Clock
-from canary.core.intake import Policy
+from canary.core.policy_look import Policy
 from canary.kube import autoscaler
 from canary.kube.client import Client
 

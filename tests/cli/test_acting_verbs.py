@@ -7,6 +7,8 @@ from cli_bed import Answering, Bed
 from run_story import DIGEST, exposed, rolled_back
 
 from canary.api.reasons import Verb
+from canary.kube.client import Intent
+from canary.kube.resources import CANARYPOLICIES
 
 pytest_plugins = ["cli_fixtures"]
 REASON = "read the plan; the migration is additive"
@@ -92,6 +94,33 @@ def test_an_approval_names_the_digest_that_was_read_and_shows_the_change(cli: Be
     assert json.loads(said.out)["outcome"] == "Done"
     assert cli.requests()[0]["spec"]["digest"] == DIGEST
     assert "rollback: re-apply v2.30.4" in said.err
+
+
+def test_what_went_round_the_hold_is_reviewed_by_its_policy_and_the_hash_that_serves(cli: Bed):
+    cli.put_policy()
+    passed = {"revision": {"templateHash": DIGEST, "version": "v6.6.6"}, "since": "2026-03-05T00:00:00Z"}
+    ref = CANARYPOLICIES.at("shop", "checkout")
+    status = {"status": {"wentRound": passed}}
+    cli.controller.merge_patch(ref, status, intent=Intent.NEUTRAL, subresource="status")
+    with Answering(cli, done("reviewed by 1 of 2 people")):
+        said = cli.canary("approve", "checkout", "--reason", REASON, "--yes")
+    assert (said.code, said.out) == (0, "approve: reviewed by 1 of 2 people\n")
+    assert "v6.6.6 serves shop/checkout, and nobody let it through" in said.err
+    spec = cli.requests()[0]["spec"]
+    assert (spec["subject"]["kind"], spec["subject"]["name"]) == ("CanaryPolicy", "checkout")
+    assert spec["digest"] == DIGEST
+
+
+def test_a_recreated_workload_may_be_taken_as_it_is_after_its_run_ended(cli: Bed):
+    run = exposed()
+    run["status"] |= {"phase": "Superseded", "reason": "WorkloadRecreated", "message": "created anew"}
+    run["status"]["traffic"] = {"wayBackPpm": 1_000_000}
+    cli.put(run)
+    why = "INC-481: its selector had to change, read by Sam and Priya"
+    with Answering(cli, done("accepted as it is")):
+        said = cli.canary("bypass", "checkout", "--reason", why, "--yes")
+    assert (said.code, said.out) == (0, "bypass: accepted as it is\n")
+    assert "gets its traffic as it stands" in said.err
 
 
 def test_a_short_review_is_no_review(cli: Bed):

@@ -12,7 +12,8 @@ from canary.api.reasons import PPM, MissingReason, Origin, Phase, Reason, Verb
 from canary.api.run import CanaryRunStatus
 from canary.core.decision import Run
 from canary.core.evidence import Directive, Missing, Workload
-from canary.core.intake import Desired, Policy, Seen, consider
+from canary.core.intake import consider
+from canary.core.policy_look import Desired, Policy, Seen
 from canary.core.telling.explain import MAX_ATTEMPTS
 
 NOW = datetime(2026, 3, 5, tzinfo=UTC)

@@ -74,6 +74,10 @@ def calls(street: Street) -> list[str]:
     return [each.title for each in street.run.status.notices if each.opening == Opening.ACTION_NEEDED]
 
 
+def told_last(street: Street) -> str:
+    return street.run.status.notices[-1].opening
+
+
 def test_a_target_that_is_recreated_with_another_template_is_held_and_the_last_good_version_serves():
     street = Street()
     usual = sold_in(street, 10.0)[manifests.OLD]
@@ -84,10 +88,14 @@ def test_a_target_that_is_recreated_with_another_template_is_held_and_the_last_g
     street.run_for(120)
     assert last_good_serves(street), "nobody but a person decides"
     assert street.phase is Phase.SUPERSEDED, street.told()
+    assert told_last(street) == Opening.CUSTOMERS_SAFE, (
+        "nothing ends the incident before a person has decided"
+    )
     reapply_the_old_manifest(street)
     street.tidied()
     everything_is_back(street, manifests.OLD)
     assert len(street.runs) == 1
+    assert told_last(street) == Opening.NONE
 
 
 def test_a_target_that_was_held_as_it_was_created_has_no_pod_of_the_other_template():

@@ -186,7 +186,7 @@ def worth_a_note(run: StoredRun, now: datetime) -> Telling | None:
     """What a record of changes wants to know, and nobody has to act on."""
     if run.phase == Phase.PROMOTED:
         return Telling(Opening.NONE, Reason.PROMOTED, f"{run.workload} {run.new} promoted: it serves 100 %")
-    if run.phase == Phase.SUPERSEDED:
+    if run.phase == Phase.SUPERSEDED and run.way_back_ppm == 0:
         return Telling(Opening.NONE, Reason.SUPERSEDED, f"{run.workload} {run.new} superseded: {run.message}")
     if run.phase == Phase.REJECTED:
         return Telling(Opening.NONE, Reason.REJECTED, f"{run.workload} {run.new} rejected: {run.message}")
