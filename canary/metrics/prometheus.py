@@ -2,8 +2,9 @@
 
 In go pod targets; out comes for each pod a `Reading` with the time of its newest whole scrape, or `Missing`. One
 grouped query for each metric name serves all runs that ask at about the same time, told apart here by namespace and
-pod. Raw samples are read by a range selector with their own times; `rate()`, which extrapolates, is never used. An
-old sample, a series that vanished or came twice is `Missing`, never a number. Called by `operator/look.py`.
+pod; a namespace that is too large for one answer costs its own runs alone. Raw samples are read by a range selector
+with their own times; `rate()`, which extrapolates, is never used. An old sample, a series that vanished or came twice
+is `Missing`, never a number. Called by `operator/look.py`.
 """
 
 import re
@@ -48,7 +49,7 @@ class _Track:
     values: Mapping[float, float]
 
 
-_ByPod = Mapping[tuple[str, str], Sequence[_Track]]  # (namespace, pod) -> the series of one family
+_ByPod = dict[str, list[_Track]]  # pod -> the series of one family
 
 
 @dataclass(slots=True)
@@ -57,8 +58,8 @@ class _Round:
 
     at: float
     begun: float
-    namespaces: frozenset[str]
-    answers: "dict[str, _ByPod | Missing]" = field(default_factory=dict)
+    answers: "dict[tuple[str, str], _ByPod | Missing]" = field(default_factory=dict)
+    """By family and namespace."""
 
 
 class PrometheusSource:
@@ -71,7 +72,8 @@ class PrometheusSource:
         self._client = connect(settings.address, settings.ca_file, settings.token_file)
         self._asking = threading.Lock()
         self._interest: dict[str, float] = {}
-        self._round = _Round(0.0, float("-inf"), frozenset())
+        self._too_large: set[tuple[str, str]] = set()  # families of namespaces that are asked for alone
+        self._round = _Round(0.0, float("-inf"))
 
     def read(
         self, targets: Sequence[PodTarget], specs: Specs, *, within_seconds: float
@@ -81,14 +83,17 @@ class PrometheusSource:
         Raise QueryInvalidError, a RefusedError, when the server refuses the query.
         """
         deadline = self._clock.monotonic() + within_seconds
+        for target in targets:  # before the turn comes: whoever asks then asks for all who wait
+            self._interest[target.namespace] = deadline - within_seconds
         if not self._asking.acquire(timeout=max(0.0, within_seconds)):
             late = Missing(MissingReason.TIMED_OUT, "other queries to Prometheus have not ended")
             return {target.uid: late for target in targets}
         try:
-            current = self._current_round(targets)
+            current = self._current_round()
+            wanted = {target.namespace for target in targets}
             for name in sorted({spec.family for spec in specs.values()}):
-                if name not in current.answers:
-                    current.answers[name] = self._ask(name, current, deadline)
+                if any((name, namespace) not in current.answers for namespace in wanted):
+                    self._ask_all(name, {*wanted, *self._interest.copy()}, current, deadline)
         finally:
             self._asking.release()
         return {target.uid: self._pod(target, specs, current) for target in targets}
@@ -97,58 +102,71 @@ class PrometheusSource:
         """Close the connection; idempotent."""
         self._client.close()
 
-    def _current_round(self, targets: Sequence[PodTarget]) -> _Round:
+    def _current_round(self) -> _Round:
         now = self._clock.monotonic()
-        asked = {target.namespace for target in targets}
-        self._interest |= dict.fromkeys(asked, now)
-        self._interest = {name: at for name, at in self._interest.items() if now - at <= INTEREST_SECONDS}
-        fresh = now - self._round.begun < SHARE_INTERVALS * self._settings.every_seconds
-        if not fresh or not asked <= self._round.namespaces:
-            self._round = _Round(self._clock.now().timestamp(), now, frozenset(self._interest))
+        for namespace, at in self._interest.copy().items():
+            if now - at > INTEREST_SECONDS:
+                self._interest.pop(namespace, None)
+        if now - self._round.begun >= SHARE_INTERVALS * self._settings.every_seconds:
+            self._round = _Round(self._clock.now().timestamp(), now)
         return self._round
 
-    def _ask(self, name: str, current: _Round, deadline: float) -> _ByPod | Missing:
-        by_pod: dict[tuple[str, str], list[_Track]] = {}
+    def _ask_all(self, name: str, namespaces: set[str], current: _Round, deadline: float) -> None:
+        """Ask for a family of those namespaces that this round has no answer of."""
+        unknown = sorted(each for each in namespaces if (name, each) not in current.answers)
+        together = [each for each in unknown if (name, each) not in self._too_large]
+        alone = [[each] for each in unknown if (name, each) in self._too_large]
+        for shard in (*_shards(together, MAX_QUERY_BYTES - len(name) - 100), *alone):
+            self._ask_shard(name, shard, current, deadline)
+
+    def _ask_shard(self, name: str, shard: Sequence[str], current: _Round, deadline: float) -> None:
+        answer = self._ask(name, shard, current, deadline)
+        too_large = isinstance(answer, Missing) and answer.reason is MissingReason.TOO_LARGE
+        if too_large and len(shard) > 1:
+            middle = len(shard) // 2
+            self._ask_shard(name, shard[:middle], current, deadline)
+            self._ask_shard(name, shard[middle:], current, deadline)
+            return
+        if too_large:
+            self._too_large.add((name, shard[0]))
+        for namespace in shard:
+            of_it = answer if isinstance(answer, Missing) else answer.get(namespace, {})
+            current.answers[name, namespace] = of_it
+
+    def _ask(
+        self, name: str, namespaces: Sequence[str], current: _Round, deadline: float
+    ) -> dict[str, _ByPod] | Missing:
+        found: dict[str, _ByPod] = {}
+        left = max(MIN_TIMEOUT_SECONDS, deadline - self._clock.monotonic())
+        params = {"time": f"{current.at:.3f}", "timeout": f"{round(left * 1000)}ms"}
         try:
-            for query in self._queries(name, current.namespaces):
-                left = max(MIN_TIMEOUT_SECONDS, deadline - self._clock.monotonic())
-                params = {"time": f"{current.at:.3f}", "timeout": f"{round(left * 1000)}ms"}
-                for row in self._client.custom_query(query, params=params, timeout=left):  # pyright: ignore[reportArgumentType]
-                    self._sort_in(row, by_pod)
+            for row in self._client.custom_query(self._query(name, namespaces), params=params, timeout=left):  # pyright: ignore[reportArgumentType]
+                self._sort_in(row, found)
         except QueryError as error:
             return Missing(error.reason, str(error))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return Missing(MissingReason.MALFORMED, f"a series of {name} cannot be read: {error!r}")
-        return by_pod
+        return found
 
-    def _queries(self, name: str, namespaces: frozenset[str]) -> Iterator[str]:
-        """Yield the grouped query, in shards that a server and every proxy before it will take."""
-        window = f"[{max(1, round(WINDOW_INTERVALS * self._settings.every_seconds * 1000))}ms]"
-        shard: list[str] = []
-        for namespace in sorted(namespaces):
-            if shard and len("|".join((*shard, namespace))) + len(name) > MAX_QUERY_BYTES - 100:
-                yield self._query(name, shard, window)
-                shard = []
-            shard.append(re.escape(namespace).replace("\\-", "-"))
-        yield self._query(name, shard, window)
+    def _query(self, name: str, namespaces: Sequence[str]) -> str:
+        window = f"{max(1, round(WINDOW_INTERVALS * self._settings.every_seconds * 1000))}ms"
+        escaped = "|".join(_escaped(namespace) for namespace in namespaces)
+        return f'{name}{{{self._settings.namespace_label}=~"{escaped}"}}[{window}]'
 
-    def _query(self, name: str, namespaces: Sequence[str], window: str) -> str:
-        return f'{name}{{{self._settings.namespace_label}=~"{"|".join(namespaces)}"}}{window}'
-
-    def _sort_in(self, row: Any, by_pod: dict[tuple[str, str], list[_Track]]) -> None:
+    def _sort_in(self, row: Any, found: dict[str, _ByPod]) -> None:
         labels: dict[str, str] = row["metric"]
-        pod = (labels.get(self._settings.namespace_label, ""), labels.get(self._settings.pod_label, ""))
+        of_namespace = found.setdefault(labels.get(self._settings.namespace_label, ""), {})
         values = {float(at): float(value) for at, value in row["values"]}
         track = _Track(labels, (labels.get("job", ""), labels.get("instance", "")), values)
-        by_pod.setdefault(pod, []).append(track)
+        of_namespace.setdefault(labels.get(self._settings.pod_label, ""), []).append(track)
 
     def _pod(self, target: PodTarget, specs: Specs, current: _Round) -> Reading | Missing:
         families: dict[str, list[_Track]] = {}
         for name in {spec.family for spec in specs.values()}:
-            answer = current.answers[name]
+            answer = current.answers[name, target.namespace]
             if isinstance(answer, Missing):
                 return answer
-            families[name] = list(answer.get((target.namespace, target.name), ()))
+            families[name] = answer.get(target.name, [])
             if not families[name]:
                 return Missing(MissingReason.ABSENT, f"Prometheus has no {name} of this pod")
         if len({track.target for tracks in families.values() for track in tracks}) > 1:
@@ -167,6 +185,25 @@ class PrometheusSource:
             return Missing(MissingReason.PARTIAL, "a series vanished between two scrapes")
         taken = counts(specs, {name: _series_at(tracks, times[0]) for name, tracks in families.items()})
         return taken if isinstance(taken, Missing) else target.reading(times[0], taken)
+
+
+def _shards(namespaces: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
+    """Yield the namespaces in groups whose query a server, and every proxy before it, will take."""
+    shard: list[str] = []
+    size = 0
+    for namespace in namespaces:
+        more = len(_escaped(namespace)) + 1
+        if shard and size + more > most_bytes:
+            yield shard
+            shard, size = [], 0
+        shard.append(namespace)
+        size += more
+    if shard:
+        yield shard
+
+
+def _escaped(namespace: str) -> str:
+    return re.escape(namespace).replace("\\-", "-")
 
 
 def _whole_scrapes(families: Mapping[str, Sequence[_Track]], started: float) -> list[float]:

@@ -61,7 +61,7 @@ class PolicySources:
         self._scrape = scrape
         self._allowed = allowed
         self._clock = clock
-        self._opened: dict[str, Source] = {}
+        self._opened: dict[tuple[str, float], Source] = {}  # runs that look as often share their queries
         self._histories: dict[str, History] = {}
         self._lock = threading.Lock()
 
@@ -73,10 +73,11 @@ class PolicySources:
         if wanted.address not in self._allowed:
             known = ", ".join(self._allowed) or "none"
             raise RefusedError(f"{wanted.address} is not an allowed Prometheus (--prometheus: {known})")
+        place = wanted.address, wanted.every.total_seconds()
         with self._lock:
-            if wanted.address not in self._opened:
-                self._opened[wanted.address] = open_prometheus(wanted.address, self._clock)
-            return self._opened[wanted.address]
+            if place not in self._opened:
+                self._opened[place] = open_prometheus(*place, self._clock)
+            return self._opened[place]
 
     def history_of(self, policy: CanaryPolicySpec) -> History | None:
         """Return the Prometheus that the policy names, if the settings allow it; pods know no past."""
@@ -93,11 +94,11 @@ class PolicySources:
             opened.close()
 
 
-def open_prometheus(address: str, clock: Clock) -> Source:
+def open_prometheus(address: str, every_seconds: float, clock: Clock) -> Source:
     """Open a Prometheus; imported only where a policy uses one, for its client is heavy."""
     from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
 
-    return PrometheusSource(PrometheusSettings(address), clock)
+    return PrometheusSource(PrometheusSettings(address, every_seconds), clock)
 
 
 def open_history(address: str, clock: Clock) -> History:

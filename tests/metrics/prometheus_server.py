@@ -16,10 +16,8 @@ START_SECONDS = 40.0
 
 @contextmanager
 def prometheus(program: str, folder: Path, pods: Mapping[str, str]) -> Iterator[str]:
-    """Run `program`; `pods` are host:port by pod name. Yield its URL once every pod was scraped."""
-    targets = [
-        {"targets": [address], "labels": {"namespace": "shop", "pod": name}} for name, address in pods.items()
-    ]
+    """Run `program`; `pods` are host:port by pod name, or namespace/name. Yield its URL once every pod was scraped."""
+    targets = [{"targets": [address], "labels": _labels(name)} for name, address in pods.items()]
     (folder / "targets.json").write_text(json.dumps(targets), encoding="utf-8")
     config = (
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
@@ -40,6 +38,11 @@ def prometheus(program: str, folder: Path, pods: Mapping[str, str]) -> Iterator[
             process.terminate()
             process.wait()
             shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def _labels(name: str) -> dict[str, str]:
+    namespace, _, pod = name.rpartition("/")
+    return {"namespace": namespace or "shop", "pod": pod}
 
 
 def _wait(url: str, pods: int, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -18,7 +18,7 @@ from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
 from canary.errors import RefusedError
 from canary.metrics.prometheus import MAX_QUERY_BYTES, PrometheusSettings, PrometheusSource
-from canary.metrics.prometheus_session import QueryInvalidError
+from canary.metrics.prometheus_session import MAX_BODY_BYTES, QueryInvalidError
 from canary.metrics.source import CounterSpec, PodTarget
 
 SPECS = {
@@ -157,7 +157,24 @@ def test_namespaces_are_asked_for_together_and_a_new_one_at_once(opened: Open) -
         assert isinstance(second, Reading)
         assert second.counts == {"orders": 30, "requests": 120}
         source.close()
-        assert 'namespace=~"pay|shop"' in parse_qs(urlsplit(server.requests[-1]).query)["query"][0]
+        assert 'namespace=~"pay"' in parse_qs(urlsplit(server.requests[-1]).query)["query"][0]
+
+
+def test_a_namespace_that_is_too_large_costs_its_own_runs_alone(opened: Open) -> None:
+    def answer(handler: FaultHandler) -> None:
+        asked = parse_qs(urlsplit(handler.server.requests[-1]).query)
+        query, now = asked["query"][0], float(asked["time"][0])
+        if "huge" in query:
+            return handler.send(b" " * (MAX_BODY_BYTES + 1))
+        found = [one for one in healthy(now) if one["metric"]["__name__"] == query.split("{")[0]]
+        return handler.send(matrix(found))
+
+    with serving(answer) as server:
+        targets = [target(), target(namespace="huge"), *(target(namespace=f"n-{each}") for each in range(6))]
+        results = opened(server).read(targets, SPECS, within_seconds=20)
+    assert isinstance(results["shop/pod-1"], Reading)
+    assert reason(results["huge/pod-1"]) is MissingReason.TOO_LARGE
+    assert reason(results["n-3/pod-1"]) is MissingReason.ABSENT
 
 
 def test_a_query_that_would_be_too_long_is_cut_in_shards(opened: Open) -> None:
