@@ -117,6 +117,9 @@ class FreezeScaler:
     kind: Kind = Kind.RAISING
 
 
+EXPOSING = (LeaveWayBack, AttachRoute, SetWeight, UnpauseTarget)
+"""Those after which more customers may meet a version."""
+
 Action = (
     Kill
     | PauseTarget

@@ -7,7 +7,7 @@ condition, page and CLI all show.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +55,8 @@ class Run:
     spec: CanaryRunSpec
     status: CanaryRunStatus
     limits: Limits = Limits()
+    stored_spec: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The spec as stored, where it was read from there: what sentences are made from."""
 
 
 @dataclass(frozen=True, slots=True)

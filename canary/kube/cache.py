@@ -7,10 +7,10 @@ and added: approvals and evidence belong to a uid.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from canary.kube.client import Listing
 from canary.kube.frozen import freeze
@@ -143,14 +143,14 @@ class ObjectStore:
 
     def _outdated(self, key: Key, obj: Json) -> bool:
         """Tell whether we know better: a newer version, or that the object was deleted since."""
-        version = _version(obj)
+        version = version_number(obj)
         known = self._objects.get(key)
         if known is not None:
-            return 0 < version < _version(known)
+            return 0 < version < version_number(known)
         return 0 < version <= self._graves.get(key, 0)
 
     def _bury(self, key: Key, obj: Json) -> None:
-        self._graves[key] = _version(obj)
+        self._graves[key] = version_number(obj)
         if len(self._graves) > MAX_GRAVES:
             del self._graves[next(iter(self._graves))]
 
@@ -180,7 +180,7 @@ def _identity(obj: Json) -> tuple[str, str]:
     return str(obj["metadata"]["uid"]), str(obj["metadata"].get("resourceVersion", ""))
 
 
-def _version(obj: Json) -> int:
+def version_number(obj: Mapping[str, Any]) -> int:
     """Return the version as a number; 0 where the server does not count, and then none is outdated."""
     text = str(obj["metadata"].get("resourceVersion", ""))
     return int(text) if text.isdecimal() else 0

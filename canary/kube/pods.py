@@ -1,7 +1,8 @@
 """The pods that serve, of both arms: whose endpoints the data plane sends requests to, by address and by version.
 
 A pod belongs to an arm because an EndpointSlice of that arm's Service names it as ready, so users relabel nothing.
-`list_pods` is called at every look of an exposed run: one list of slices and one of pods for each arm.
+`list_pods` is called at every look of an exposed run: one list of slices, and one of pods for each arm where a slice
+was written since.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ class Pods:
 
     stable: tuple[PodRef, ...]
     side: tuple[PodRef, ...]
+    slices: frozenset[tuple[str, str]] = frozenset()
+    """Uid and version of the EndpointSlices that said so: no pod becomes ready, or unready, without a new one."""
 
     @property
     def bytes_of_tags(self) -> frozenset[str]:
@@ -60,17 +63,24 @@ class Arms:
     port: str
 
 
-def list_pods(client: Client, arms: Arms) -> Pods | Missing:
-    """Return the serving pods; Missing where one of them does not declare the metrics port."""
+def list_pods(client: Client, arms: Arms, known: Pods | None = None) -> Pods | Missing:
+    """Return the serving pods; Missing where one of them does not declare the metrics port.
+
+    `known` is believed while its slices are the ones that are stored.
+    """
     namespace = arms.namespace
     selector = f"{SERVICE_LABEL} in ({arms.service},{arms.side_service})"
     slices = client.list(ENDPOINTSLICES, namespace, selector=selector)
+    versions = frozenset((each["metadata"]["uid"], each["metadata"]["resourceVersion"]) for each in slices)
+    if known is not None and known.slices == versions:
+        return known
     stable = client.list(PODS, namespace, selector=arms.selector) if arms.selector else []
     side = client.list(PODS, namespace, selector=f"{Mark.SIDE}={arms.side}")
     try:
         return Pods(
             _serving(stable, ready_addresses(slices, arms.service), arms.port),
             _serving(side, ready_addresses(slices, arms.side_service), arms.port),
+            versions,
         )
     except LookupError as error:
         return Missing(MissingReason.ABSENT, str(error.args[0]))

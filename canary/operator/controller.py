@@ -35,6 +35,7 @@ from canary.operator.schedule import Schedule
 from canary.operator.telemetry import Result
 from canary.operator.tell import Teller
 from canary.operator.tick import RunTicker, Ticked
+from canary.operator.whole import Watches
 
 logger = logging.getLogger(__name__)
 TAKE_SECONDS, JOIN_SECONDS = 1.0, 10.0
@@ -49,6 +50,11 @@ ORPHANS = Key("orphans/", "all")
 def work_key(resource: Resource, key: Key) -> Key:
     """Return the queue's key of an object: kind and namespace, then name."""
     return Key(f"{resource.plural}/{key.namespace}", key.name)
+
+
+def worker_lanes(quick: int, slow: int) -> list[tuple[Lane, ...]]:
+    """Return what each worker takes: in each lane some that the other one cannot keep busy."""
+    return [(Lane.QUICK,)] * quick + [(Lane.QUICK, Lane.SLOW)] * (slow - 1) + [(Lane.SLOW,)]
 
 
 class Watcher(Protocol):
@@ -99,7 +105,7 @@ class Controller:
         self.queue.add(ORPHANS, Urgency.REST, orphans.LOOK_SECONDS)
         caches = Caches(self._cache[SAFETYPOLICIES.plural], self._cache[CANARYRUNS.plural])
         rulebook = Rulebook(hands, caches)
-        self._runs = RunTicker(hands, teller, rulebook)
+        self._runs = RunTicker(hands, teller, rulebook, Watches(self._cache))
         self._policies = PolicyTicker(hands, rulebook, teller)
         self._safety = SafetyTicker(hands, teller, rulebook, self._cache)
 
@@ -109,8 +115,7 @@ class Controller:
         """Start reflectors, workers and the sweep."""
         for reflector in self.reflectors:
             reflector.start()
-        lanes: list[tuple[Lane, ...]] = [(Lane.QUICK,)] * quick + [(Lane.QUICK, Lane.SLOW)] * slow
-        for number, taken in enumerate(lanes):
+        for number, taken in enumerate(worker_lanes(quick, slow)):
             name = f"worker-{number}"
             worker = threading.Thread(target=self._work, args=(taken,), name=name, daemon=True)
             worker.start()

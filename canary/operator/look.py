@@ -36,6 +36,7 @@ T = TypeVar("T")
 NOT_JUDGED = frozenset({Phase.HELD, Phase.COMMITTING, Phase.RETURNING})
 MAX_TOLD = 8  # pods whose trouble is told
 NO_SIDE = Side(exists=False)
+NOT_READ = Missing(MissingReason.NOT_READ)
 HISTORY_SECONDS = 2.0  # for one part of the past; there are fifteen, one a look
 
 
@@ -48,6 +49,18 @@ class Gathered:
     """None where no pod was read: nothing to judge in this phase."""
     deployment: workload.Observed | None
     seen: Seen | None
+    pods: Pods | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing is missing that a later look may take over."""
+        stood = (self.evidence.workload, self.evidence.side, self.evidence.may_shrink)
+        read = (self.deployment, self.seen, self.pods)
+        return bool(self.evidence.policy_digest) and None not in read and not _any_missing(stood)
+
+
+def _any_missing(parts: Sequence[object]) -> bool:
+    return any(isinstance(each, Missing) for each in parts)
 
 
 def or_missing(read: Callable[[], T | Missing]) -> T | Missing:
@@ -62,27 +75,51 @@ def or_missing(read: Callable[[], T | Missing]) -> T | Missing:
 
 def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
     """Look once at everything that a decision about this run may rest on."""
-    now = hands.clock.now()
     observed = or_missing(lambda: workload.observe(hands.client, run.namespace, run.spec.target.name))
-    seen = or_missing(lambda: hands.router.read(target_of(run)))
-    pods = _pods(hands, run, observed)
-    analysed = _analysed(hands, run, memory, (now, pods, seen))
     policy = or_missing(lambda: _policy(hands, run))
-    evidence = Evidence(
+    stood = Evidence(
         workload=observed if isinstance(observed, Missing) else observed.workload,
-        side=_side(hands, run, pods),
+        side=_side(hands, run),
         way_back=_way_back(hands, run),
-        route=seen if isinstance(seen, Missing) else _route(seen),
-        finding=Missing(MissingReason.NOT_READ) if analysed is None else analysed.finding,
-        share=Missing(MissingReason.NOT_READ) if analysed is None else analysed.share,
-        directives=_directives(hands, run),
+        route=NOT_READ,
+        finding=NOT_READ,
+        share=NOT_READ,
         policy_digest="" if isinstance(policy, Missing) or policy is None else policy_digest(policy.spec),
-        bytes_of_tags=frozenset() if isinstance(pods, Missing) else pods.bytes_of_tags,
         record_changes=()
         if isinstance(observed, Missing)
         else tuple(changed_fields(run.spec.change, workload.annotations_of(observed.deployment))),
         may_shrink=_may_shrink(hands, run),
         detaching=policy is None or (not isinstance(policy, Missing) and policy.spec.mode is Mode.OBSERVE),
+    )
+    return _now(hands, (run, memory), stood, observed, None)
+
+
+def glance(hands: Hands, run: Run, memory: Memory, known: Gathered) -> Gathered:
+    """Look at what moves by itself (route, serving pods, counts, requests); the rest is as it was `known`."""
+    assert known.deployment is not None, "only a whole look is taken over"
+    return _now(hands, (run, memory), known.evidence, known.deployment, known)
+
+
+def _now(
+    hands: Hands,
+    of: tuple[Run, Memory],
+    stood: Evidence,
+    observed: workload.Observed | Missing,
+    known: Gathered | None,
+) -> Gathered:
+    run, memory = of
+    now = hands.clock.now()
+    seen = or_missing(lambda: hands.router.read(target_of(run), known.seen if known else None))
+    pods = _pods(hands, run, observed, known.pods if known else None)
+    analysed = _analysed(hands, run, memory, (now, pods, seen))
+    evidence = replace(
+        stood,
+        side=_with_ready(stood.side, pods),
+        route=seen if isinstance(seen, Missing) else _route(seen),
+        finding=NOT_READ if analysed is None else analysed.finding,
+        share=NOT_READ if analysed is None else analysed.share,
+        directives=_directives(hands, run),
+        bytes_of_tags=frozenset() if isinstance(pods, Missing) else pods.bytes_of_tags,
         orders_in_step=analysed.orders_in_step if analysed else 0.0,
         baseline_ready=analysed is not None and analysed.baseline_ready,
         may_raise=hands.fence.may_raise(),
@@ -93,6 +130,7 @@ def gather(hands: Hands, run: Run, memory: Memory) -> Gathered:
         analysed=analysed,
         deployment=None if isinstance(observed, Missing) else observed,
         seen=None if isinstance(seen, Missing) else seen,
+        pods=None if isinstance(pods, Missing) else pods,
     )
 
 
@@ -133,15 +171,20 @@ def _directives(hands: Hands, run: Run) -> tuple[Directive, ...]:
     return tuple(each for each in directives if each.uid not in run.status.handled)
 
 
-def _pods(hands: Hands, run: Run, observed: workload.Observed | Missing) -> Pods | Missing:
+def _pods(
+    hands: Hands, run: Run, observed: workload.Observed | Missing, known: Pods | None
+) -> Pods | Missing:
     if isinstance(observed, Missing) and observed.reason is not MissingReason.ABSENT:
         return observed
     selector = "" if isinstance(observed, Missing) else text_of(observed.deployment["spec"]["selector"])
     policy = run.spec.policy
-    return or_missing(lambda: serving_pods(hands, policy, (run.namespace, run.spec.service, selector)))
+    place = run.namespace, run.spec.service, selector
+    return or_missing(lambda: serving_pods(hands, policy, place, known))
 
 
-def serving_pods(hands: Hands, policy: CanaryPolicySpec, place: tuple[str, str, str]) -> Pods | Missing:
+def serving_pods(
+    hands: Hands, policy: CanaryPolicySpec, place: tuple[str, str, str], known: Pods | None = None
+) -> Pods | Missing:
     """Return the serving pods of a policy's target. `place`: namespace, the Service's name, the pods' selector."""
     namespace, service, selector = place
     arms = Arms(
@@ -152,20 +195,26 @@ def serving_pods(hands: Hands, policy: CanaryPolicySpec, place: tuple[str, str, 
         side_service=side_name(service),
         port=policy.source.scrape.port if policy.source.scrape else "",
     )
-    return list_pods(hands.client, arms)
+    return list_pods(hands.client, arms, known)
 
 
-def _side(hands: Hands, run: Run, pods: Pods | Missing) -> Side | Missing:
+def _side(hands: Hands, run: Run) -> Side | Missing:
+    """Look at the side's objects; how many of its pods are ready is added by `_with_ready`."""
     if run.status.tidied_at is not None:
         return NO_SIDE
-    ready: Sequence[PodRef] = () if isinstance(pods, Missing) else pods.side
     name = side_name(run.spec.target.name)
-    side = or_missing(lambda: workload.observe_side(hands.client, run.namespace, name, ready))
-    if isinstance(pods, Missing) and not isinstance(side, Missing) and side.exists:
-        return Missing(pods.reason, pods.detail)  # there, but nobody knows how many of its pods are ready
+    side = or_missing(lambda: workload.observe_side(hands.client, run.namespace, name, ()))
     if run.status.phase.final and side == NO_SIDE:  # what a creation that broke off left is given back, too
         return or_missing(lambda: Side(workload.has_left_overs(hands.client, run.namespace, _side_of(run))))
     return side
+
+
+def _with_ready(side: Side | Missing, pods: Pods | Missing) -> Side | Missing:
+    if isinstance(side, Missing) or not side.template_hash:
+        return side
+    if isinstance(pods, Missing):
+        return Missing(pods.reason, pods.detail)  # there, but nobody knows how many of its pods are ready
+    return replace(side, ready=len(pods.side))
 
 
 def _side_of(run: Run) -> tuple[str, str]:

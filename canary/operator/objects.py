@@ -46,10 +46,14 @@ class Shelf(Generic[T]):
         if kept is not None and kept[0] == version:
             return kept[1]
         value = self._read(obj)
+        self.keep(obj, value)
+        return value
+
+    def keep(self, obj: Json, value: T) -> None:
+        """Keep what reading this object would give, where that is known already."""
         if len(self._kept) >= MAX_KEPT:
             self._kept = {}  # the next looks fill it again
-        self._kept[uid] = (version, value)
-        return value
+        self._kept[obj["metadata"]["uid"]] = (obj["metadata"]["resourceVersion"], value)
 
 
 def run_of(obj: Json, limits: Limits) -> Run:
@@ -63,6 +67,7 @@ def run_of(obj: Json, limits: Limits) -> Run:
         spec=parse_run(obj, Reading.LENIENT),
         status=parse_run_status(obj),
         limits=limits,
+        stored_spec=obj["spec"],
     )
 
 

@@ -16,7 +16,7 @@ from canary.api.notice import Notice
 from canary.api.reasons import Phase, Reason
 from canary.api.run import TimelineEntry
 from canary.core.decision import Run, change
-from canary.core.telling import pages
+from canary.core.telling import explain, pages
 from canary.core.telling.page_texts import Place
 from canary.core.telling.stored import StoredRun
 from canary.errors import CanaryError
@@ -47,12 +47,13 @@ class Teller:
         self._announced: dict[tuple[str, str], datetime] = {}  # sink and page of no run: when it was taken
 
     def prepare(self, after: Run) -> Run:
-        """Return the run with the notices that its state calls for, and with what the sinks answered since."""
+        """Return the run with the notices that its state calls for, with the answers of sinks, and its short words."""
         now = self._hands.clock.now()
         stored = stored_form(after)
+        shown = after.status.shown.model_copy(update=explain.shown(stored, now))
         notices = pages.with_due_notices(stored, after.status.notices, self._place, now)
         notices = self.collected(notices, self._incident(after))
-        return replace(after, status=change(after.status, notices=notices))
+        return replace(after, status=change(after.status, notices=notices, shown=shown))
 
     def tell(self, before: Run, after: Run) -> None:
         """Write the Events of this look and hand over the pages that are due."""
@@ -145,4 +146,5 @@ def happenings(before: Run, after: Run) -> list[events.Happening]:
 def stored_form(run: Run) -> StoredRun:
     """Return the run as the API server stores it: what all sentences for people are made from."""
     metadata = {"name": run.name, "namespace": run.namespace, "uid": run.uid}
-    return StoredRun({"metadata": metadata, "spec": run.spec.wire(), "status": run.status.wire()})
+    spec = run.stored_spec if run.stored_spec is not None else run.spec.wire()
+    return StoredRun({"metadata": metadata, "spec": spec, "status": run.status.wire()})

@@ -1,8 +1,8 @@
 """The loop body, in nine steps: read, look, decide, check, lower, write, raise, tell, wait.
 
-    1 read     the run from the API server
-    2 look     evidence; never raises for missing data
-    3 decide   pure
+    1 read     the run: what our last write of it returned, where no watch tells of a newer; else from the API server
+    2 look     evidence; never raises for missing data. Quick where the last whole look may be believed (`whole.py`)
+    3 decide   pure; what is not a fall and was decided on a quick look is decided again on a whole one
     4 check    the invariants; a breach keeps the lower exposure
     5 lower    runs even if 6 will fail
     6 write    the audit: a raise that cannot be on record first is decided anew, against a closed gate. Then
@@ -29,7 +29,7 @@ from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
 from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
-from canary.core.telling import conditions, explain
+from canary.core.telling import conditions
 from canary.errors import CanaryError, ConflictError
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
@@ -38,10 +38,11 @@ from canary.operator import act
 from canary.operator.answers import answer
 from canary.operator.auditor import Auditor
 from canary.operator.hands import Hands
-from canary.operator.look import Gathered, gather, interval_seconds
+from canary.operator.look import Gathered, gather, glance, interval_seconds
 from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.rulebook import Rulebook
-from canary.operator.tell import Teller, stored_form
+from canary.operator.tell import Teller
+from canary.operator.whole import Kept, Watches, Whole, only_falls, worth_keeping
 
 logger = logging.getLogger(__name__)
 WRITE_EVERY_SECONDS = 2.0
@@ -49,11 +50,14 @@ LEAST_OWED_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept of a run between two looks: its memory, and the version of the run that it belongs to."""
+class Looked:
+    """One look and what follows from it."""
 
-    memory: Memory
-    version: str
+    situation: Situation
+    gathered: Gathered
+    decision: Decision
+    whole: Whole | None
+    """What the next look may take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +79,47 @@ class Ticked:
 class RunTicker:
     """Looks at runs, one at a time per key; safe to use from several threads for different keys."""
 
-    def __init__(self, hands: Hands, teller: Teller, rulebook: Rulebook) -> None:
+    def __init__(self, hands: Hands, teller: Teller, rulebook: Rulebook, watches: Watches) -> None:
         self._hands = hands
+        self._watches = watches
         self._rulebook = rulebook
         self._teller = teller
         self._auditor = Auditor(hands.scribe, hands.clock)
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[Key, Kept] = {}
         self._read_runs: Shelf[Run] = Shelf(lambda stored: run_of(stored, hands.limits))
 
     def tick(self, key: Key) -> Ticked | None:
         """Look once at the run and do what follows; None where there is nothing to look at any more."""
-        stored = self._hands.client.get(CANARYRUNS.at(key.namespace, key.name))  # 1 read
+        stored, whole = self._stored(key)  # 1 read
         if stored is None:
+            self._kept.pop(key, None)
             return None
         run = _started(self._read_runs.read(stored), self._hands.clock.now())
         told = self._teller.owes(run) is None and not self._auditor.owes(run)
         if run.status.tidied_at is not None and told:
-            self._kept.pop(run.uid, None)
+            self._kept.pop(key, None)
             return None
         with self._rulebook.turn_of(run):
-            ticked = self._turn(run, stored)
+            ticked = self._turn(run, stored, whole)
             self._rulebook.began(ticked.before, ticked.after)
         return ticked
 
-    def _turn(self, run: Run, stored: Json) -> Ticked:
-        memory = self._memory(run, stored)
-        gathered = self._rulebook.added_to(gather(self._hands, run, memory), run)  # 2 look
-        now = self._hands.clock.now()
-        seen = _with_analysis(run, gathered)
-        gates = {**(gathered.evidence.closed_gates or {}), **self._hands.audit_gates()}
-        situation = Situation(seen, replace(gathered.evidence, closed_gates=gates), now)
-        decision = _decided(situation)  # 3 decide, 4 check
+    def _stored(self, key: Key) -> tuple[Json | None, Whole | None]:
+        """Return the run, and the whole look that a quick one may rest on: there is none where the run is read live."""
+        kept = self._kept.get(key)
+        if kept is not None and kept.whole is not None:
+            # Whatever fails from here on, the next look is a whole one.
+            self._kept[key] = replace(kept, whole=None)
+            now = self._hands.clock.monotonic()
+            if self._watches.confirm_run(kept.stored) and self._watches.confirm(kept.whole, now):
+                return kept.stored, kept.whole
+        return self._hands.client.get(CANARYRUNS.at(key.namespace, key.name)), None
+
+    def _turn(self, run: Run, stored: Json, whole: Whole | None) -> Ticked:
+        looked = self._looked(run, stored, whole)  # 2 look, 3 decide, 4 check
+        if whole is not None and not only_falls(run, looked.decision):
+            looked = self._looked(run, stored, None)
+        situation, gathered, decision = looked.situation, looked.gathered, looked.decision
         after = _after(situation, decision)
         self._lower(act.Turn(self._hands, after, gathered), decision)  # 5 lower
         decision, after = self._on_record(situation, (decision, after), gathered)
@@ -116,13 +130,34 @@ class RunTicker:
         self._answer(run, decision)  # 8 tell
         if wrote:
             self._teller.tell(run, after)
+        self._keep(run, looked.whole)
         return Ticked(run, after, self._wake(after, decision, gathered.analysed), wrote)  # 9 wait
 
+    def _looked(self, run: Run, stored: Json, whole: Whole | None) -> Looked:
+        memory = self._memory(run, stored)
+        if whole is None:
+            told, began = self._watches.told(run), self._hands.clock.monotonic()
+            gathered = gather(self._hands, run, memory)
+        else:
+            told, began = whole.told, whole.began
+            gathered = glance(self._hands, run, memory, whole.gathered)
+        gathered = self._rulebook.added_to(gathered, run)
+        now = self._hands.clock.now()
+        seen = _with_analysis(run, gathered)
+        gates = {**(gathered.evidence.closed_gates or {}), **self._hands.audit_gates()}
+        situation = Situation(seen, replace(gathered.evidence, closed_gates=gates), now)
+        decision = _decided(situation)
+        kept = Whole(gathered, told, began) if worth_keeping(gathered, decision) else None
+        return Looked(situation, gathered, decision, kept)
+
     def _memory(self, run: Run, stored: Json) -> Memory:
-        kept = self._kept.get(run.uid)
+        kept = self._kept.get(_key_of(run))
         if kept is not None and kept.version == stored["metadata"]["resourceVersion"]:
             return kept.memory
         return remember(run.status.analysis)
+
+    def _keep(self, run: Run, whole: Whole | None) -> None:
+        self._kept[_key_of(run)] = replace(self._kept[_key_of(run)], whole=whole)
 
     def _lower(self, turn: act.Turn, decision: Decision) -> None:
         """Do every lowering action, each on its own: one that fails delays no other."""
@@ -152,18 +187,21 @@ class RunTicker:
         stored, gathered, decision = rest
         memory = gathered.analysed.memory if gathered.analysed else self._memory(before, stored)
         if not self._is_due(before, after, gathered.analysed, decision):
-            self._kept[before.uid] = Kept(memory, stored["metadata"]["resourceVersion"])
+            self._kept[_key_of(before)] = Kept(memory, stored)
             return False
         analysis = after.status.analysis.model_copy(update=texts(memory))
         status = change(after.status, analysis=analysis, checked_at=self._hands.clock.now())
-        patch = merge_diff(stored.get("status") or {}, status.wire())
+        wire = status.wire()
+        patch = merge_diff(stored.get("status") or {}, wire)
         body = {"metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]}, "status": patch}
         intent = Intent.LOWERING if not decision.status.traffic.weight_ppm else Intent.NEUTRAL
         ref = CANARYRUNS.at(before.namespace, before.name)
         written = self._hands.client.merge_patch(ref, body, intent=intent, subresource="status")
         if written is None:
             raise ConflictError(f"run {before.name} was deleted during the look")
-        self._kept[before.uid] = Kept(memory, written["metadata"]["resourceVersion"])
+        self._kept[_key_of(before)] = Kept(memory, written)
+        if written["status"] == wire:  # else the next look reads what the API server made of it
+            self._read_runs.keep(written, replace(after, status=status))
         return True
 
     def _is_due(self, before: Run, after: Run, analysed: Analysed | None, decision: Decision) -> bool:
@@ -197,6 +235,10 @@ class RunTicker:
             answer(self._hands, run.namespace, reply)
 
 
+def _key_of(run: Run) -> Key:
+    return Key(run.namespace, run.name)
+
+
 def _started(run: Run, now: datetime) -> Run:
     """Give a new run its start: the zero of every clock in its record."""
     if run.status.started_at is not None:
@@ -218,14 +260,10 @@ def _decided(situation: Situation) -> Decision:
 
 
 def _after(situation: Situation, decision: Decision) -> Run:
-    return replace(situation.run, status=_finished(situation.run, decision, situation.now))
-
-
-def _finished(run: Run, decision: Decision, now: datetime) -> Any:
-    """Add what is derived from the status: conditions, and the words of `kubectl get`."""
-    status = change(decision.status, conditions=conditions.of_run(decision.status, run.generation, now))
-    shown = explain.shown(stored_form(replace(run, status=status)), now)
-    return change(status, shown=status.shown.model_copy(update=shown))
+    """Return the run as decided, with its conditions."""
+    run, status = situation.run, decision.status
+    said = conditions.of_run(status, run.generation, situation.now)
+    return replace(run, status=change(status, conditions=said))
 
 
 def _held(analysed: Analysed) -> bool:

@@ -38,7 +38,11 @@ class HTTPRouteRouter:
         except UnknownKindError:
             return []
 
-    def read(self, target: Target) -> Seen:
+    def read(self, target: Target, known: Seen | None = None) -> Seen:
+        routes = [self._client.get(_ref(target, each)) for each in known.routes] if known is not None else []
+        found = [route for route in routes if route is not None and names(route, target)]
+        if found and len(found) == len(routes):
+            return self.see(target, found)
         return self.see(target, self._client.list(resource_of_kind(target.route.kind), target.namespace))
 
     def see(self, target: Target, routes: Sequence[dict[str, Any]]) -> Seen:

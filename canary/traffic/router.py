@@ -97,8 +97,11 @@ class Router(Protocol):
         """Say what attaching would write and what speaks against it; writes nothing."""
         ...
 
-    def read(self, target: Target) -> Seen:
-        """Look at every route that names the target's Service or its side, live."""
+    def read(self, target: Target, known: Seen | None = None) -> Seen:
+        """Look at every route that names the target's Service or its side, live.
+
+        With `known` only at those that were seen then, and still name it: a new one is not found.
+        """
         ...
 
     def write(self, target: Target, wanted: Wanted, seen: Seen) -> Receipt:

@@ -356,9 +356,10 @@ class Bed:
         return name
 
     def gateway(self, namespace: str) -> int:
-        """Create a Gateway in a namespace and return the port on which it listens, on loopback."""
+        """Create a Gateway in a namespace, for routes of any; return the port on which it listens, on loopback."""
         port = FIRST_LANE + next(self._lanes)
-        listener = {"name": "web", "protocol": "HTTP", "port": port}
+        anybody = {"namespaces": {"from": "All"}}
+        listener = {"name": "web", "protocol": "HTTP", "port": port, "allowedRoutes": anybody}
         self.make(GATEWAYS, GATEWAY, namespace, spec={"gatewayClassName": "traefik", "listeners": [listener]})
         return port
 

@@ -35,6 +35,7 @@ FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 WATCH_SECONDS = 300
 CLOSE_SECONDS = 5.0
 BEAT_SECONDS = 0.1  # of a slowed pod: stopped for a share of each
+CROWD = "crowd"  # label of pods that run nowhere; see crowd.py
 
 
 class NodeAgent:
@@ -149,6 +150,8 @@ class NodeAgent:
                 self._see(event["object"])
 
     def _see(self, pod: Json) -> None:
+        if CROWD in (pod["metadata"].get("labels") or {}):
+            return
         uid = pod["metadata"]["uid"]
         with self._lock:
             running = self._pods.get(uid)

@@ -116,6 +116,25 @@ class Troubled:
                 return  # the stream breaks; what was not told yet is told by the next one
 
 
+class Late:
+    """Watches that tell of everything some seconds after it happened; infinite: of nothing. Lists are true."""
+
+    def __init__(self) -> None:
+        self.behind_seconds = 0.0
+        self.now: Callable[[], float] = lambda: 0.0
+        self._heard: dict[str, float] = {}
+
+    def wire(self, transport: Transport) -> Transport:
+        return _Wire(transport, lambda method, path, send: send(), self._watched)
+
+    def _watched(self, events: Iterator[Json]) -> Iterator[Json]:
+        for event in events:
+            version = event["object"]["metadata"]["resourceVersion"]
+            if self.now() - self._heard.setdefault(version, self.now()) < self.behind_seconds:
+                return  # the next stream begins with it again
+            yield event
+
+
 def asked(transport: Transport, ask: Callable[[str, str, Callable[[], Response]], Response]) -> Transport:
     """Return a transport whose every call passes `ask` with its method, its path, and the way to send it."""
     return _Wire(transport, ask)
