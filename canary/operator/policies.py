@@ -92,7 +92,9 @@ class PolicyTicker:
 
     def _seen(self, policy: Policy, facts: adoption.Facts | Missing) -> Seen:
         runs = self._runs(policy)
-        retries, bypasses = self._asked(policy, runs)
+        answered = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
+        requests: Sequence[Json] = [] if isinstance(answered, Missing) else answered
+        retries, bypasses = _asked(policy, runs, requests)
         now, ruling = self._hands.clock.now(), self._rulebook.ruling(policy.spec.tier)
         return Seen(
             workload=facts if isinstance(facts, Missing) else facts.seen.workload,
@@ -103,7 +105,7 @@ class PolicyTicker:
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=retries,
             bypasses=bypasses,
-            reviews=self._reviews(policy, runs, facts),
+            reviews=self._reviews(policy, (runs, requests), facts),
             now=now,
             ruling=ruling,
             uncounted="" if isinstance(facts, Missing) else self._uncounted(policy, facts, runs),
@@ -155,31 +157,15 @@ class PolicyTicker:
         missing = [each for each in answers if isinstance(each, Missing) and each.reason in NOT_SHOWN]
         return missing[0].detail if missing and len(missing) == len(answers) else ""
 
-    def _asked(
-        self, policy: Policy, runs: Sequence[Run]
-    ) -> tuple[tuple[Directive, ...], tuple[Directive, ...]]:
-        """Return what people ask of the policy: retries of runs that are over, and bypasses."""
-        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
-        if isinstance(requests, Missing):
-            return (), ()
-        found: list[Directive] = []
-        for run in runs:
-            if run.status.phase.final:
-                found += directives_for(requests, Asked("CanaryRun", run.uid, run.name))
-        asked = directives_for(requests, Asked("CanaryPolicy", policy.uid, policy.name))
-        return retries_of(found), tuple(each for each in asked if each.verb is Verb.BYPASS)
-
     def _reviews(
-        self, policy: Policy, runs: Sequence[Run], facts: adoption.Facts | Missing
+        self, policy: Policy, known: tuple[Sequence[Run], Sequence[Json]], facts: adoption.Facts | Missing
     ) -> tuple[Review, ...]:
         """Return what was said about bypasses that are over, and about what went round the hold."""
+        runs, requests = known
         over = [run for run in runs if run.status.bypass is not None and run.status.phase.final]
-        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
-        if isinstance(requests, Missing):
-            return ()
         people = self._hands.people()
-        known = {} if isinstance(facts, Missing) else workload.annotations_of(facts.deployment)
-        writer = known.get(ChangeAnnotation.CHANGED_BY, "")
+        said = {} if isinstance(facts, Missing) else workload.annotations_of(facts.deployment)
+        writer = said.get(ChangeAnnotation.CHANGED_BY, "")
         of_runs = (review for run in over for review in reviews_of(run, requests, people))
         return (*of_runs, *reviews_of_policy(policy, requests, people, writer))
 
@@ -261,6 +247,18 @@ class PolicyTicker:
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
         ref = CANARYPOLICIES.at(meta["namespace"], meta["name"])
         self._hands.client.merge_patch(ref, body, intent=Intent.NEUTRAL, subresource="status")
+
+
+def _asked(
+    policy: Policy, runs: Sequence[Run], requests: Sequence[Json]
+) -> tuple[tuple[Directive, ...], tuple[Directive, ...]]:
+    """Return what people ask of the policy: retries of runs that are over, and bypasses."""
+    found: list[Directive] = []
+    for run in runs:
+        if run.status.phase.final:
+            found += directives_for(requests, Asked("CanaryRun", run.uid, run.name))
+    asked = directives_for(requests, Asked("CanaryPolicy", policy.uid, policy.name))
+    return retries_of(found), tuple(each for each in asked if each.verb is Verb.BYPASS)
 
 
 def _was_ready(policy: Policy) -> bool:

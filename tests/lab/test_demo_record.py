@@ -11,7 +11,7 @@ ENDS = {
     Story.MARCH_5: "RollBack",
     Story.MARCH_2: "RollBack",
     Story.HEALTHY: "Promote",
-    Story.DECEMBER: "Initial",
+    Story.DECEMBER: "Abort",
 }
 AT_ONCE = 100_000.0
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from canary.api.reasons import Phase
+from canary.api.reasons import PPM, Phase
 from canary.audit.chain import Record, head_of, readable, verify
 from canary.audit.entries import RecordKind
 from canary.audit.sheet import cells
@@ -183,7 +183,7 @@ def _measured_on(stage: Stage, options: DemoOptions) -> Measured:
 
 
 def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
-    """An agent with a CI account tries to delete and recreate the environment; the API server answers."""
+    """An agent tries to delete and recreate the environment, first against the guard, then where that is taken away."""
     agent = Client(stage.cluster.transport(TOKENS["agent-token"]))
     ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
     deployment = stage.admin.get(ref) or {}
@@ -204,9 +204,31 @@ def _december(options: DemoOptions, show: Show, stage: Stage) -> Measured:
     after = stage.admin.get(ref) or {}
     same = after.get("metadata", {}).get("uid") == uid and after["spec"].get("paused") is True
     show.say("the environment is the same one, and serves on" if same else "the environment was changed")
-    _say_record(show, stage.audit, RecordKind.INITIAL)
+    restored = _past_the_guard(show, stage)
+    _await_page(show, stage)
+    _say_record(show, stage.audit, RecordKind.ABORT)
     measured = measure(options, stage.orders_per_second(), stage.truth(), None, None)
-    return replace(measured, outcome="Refused" if all(refused) and same else "Changed")
+    outcome = "Restored" if all(refused) and same and restored else "Changed"
+    return replace(measured, outcome=outcome, orders_lost=stage.orders_lost())
+
+
+def _past_the_guard(show: Show, stage: Stage) -> bool:
+    """Without its guard the Deployment is deleted, and created anew; return whether the last good version serves."""
+    ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
+    with stage.unguarded():
+        _delete(stage.admin, stage, ref)
+        anew = manifests.deployment(stage.setting.replicas, stage.port, manifests.NEW)
+        stage.admin.create(DEPLOYMENTS, anew, intent=Intent.NEUTRAL)
+    show.say(
+        f"where the guard is taken away: deleted, and created anew with {manifests.NEW}, which nobody approved"
+    )
+    stage.until(lambda: stage.way_back_ppm() == PPM, f"{manifests.OLD} serves from pods of its own")
+    time.sleep(WATCH_SECONDS)
+    held = (stage.admin.get(ref) or {}).get("spec", {}).get("paused") is True
+    show.say(
+        f"{manifests.OLD} serves again, from pods of its own; {manifests.NEW} is held until a person decides"
+    )
+    return held and stage.way_back_ppm() == PPM
 
 
 def _delete(agent: Client, stage: Stage, ref: Ref) -> None:

@@ -10,18 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from canary.api.crd import crds
-from canary.api.marks import side_name
+from canary.api.marks import side_name, way_back_name
 from canary.core.decision import Limits, Run
 from canary.errors import UnavailableError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import CANARYPOLICIES, CANARYRUNS, DEPLOYMENTS, NAMESPACES
+from canary.kube.resources import CANARYPOLICIES, CANARYRUNS, DEPLOYMENTS, HTTPROUTES, NAMESPACES
 from canary.lab import manifests
 from canary.lab.apiserver.admission import CONTROLLER, User
 from canary.lab.apiserver.history import Event
@@ -207,6 +207,17 @@ class Stage:
         ref = DEPLOYMENTS.at(manifests.NAMESPACE, manifests.NAME)
         self.admin.merge_patch(ref, manifests.change(version, self.port, env), intent=Intent.NEUTRAL)
 
+    @contextmanager
+    def unguarded(self) -> Generator[None]:
+        """Take the guard's rules away for a while."""
+        rules = self.cluster.server.rules
+        kept = [*rules]
+        rules.clear()
+        try:
+            yield
+        finally:
+            rules.extend(kept)
+
     def close(self) -> None:
         """End everything; idempotent."""
         self.stop_controller()
@@ -227,6 +238,16 @@ class Stage:
             return 0.0
         first, last = told[0], told[-1]
         return (last["total"]["wanted"] - first["total"]["wanted"]) / max(1e-9, last["at"] - first["at"])
+
+    def orders_lost(self) -> int:
+        """Return how many customers who meant to order got none, as they met it: no answer is no order."""
+        total = self.sales[-1]["total"] if self.sales else {"wanted": 0, "placed": 0}
+        return total["wanted"] - total["placed"]
+
+    def way_back_ppm(self) -> int:
+        """Return the weight of the last good version's own pods in the first rule of the route."""
+        route = self.admin.get(HTTPROUTES.at(manifests.NAMESPACE, manifests.NAME)) or {}
+        return _ppm_of(route, way_back_name(manifests.NAME))
 
     def truth(self) -> list[Truth]:
         """Return what really happened to the customers of every pod that ever ran."""
@@ -255,7 +276,10 @@ class Stage:
 
 
 def _side_ppm(route: Mapping[str, Any]) -> int:
-    """Return the side's weight in the first rule of a stored route."""
+    return _ppm_of(route, side_name(manifests.NAME))
+
+
+def _ppm_of(route: Mapping[str, Any], service: str) -> int:
+    """Return a Service's weight in the first rule of a stored route."""
     refs = route["spec"]["rules"][0].get("backendRefs") or []
-    side = [ref.get("weight", 1) for ref in refs if ref["name"] == side_name(manifests.NAME)]
-    return int(side[0]) if side else 0
+    return next((int(ref.get("weight", 1)) for ref in refs if ref["name"] == service), 0)

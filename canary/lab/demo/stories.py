@@ -21,7 +21,7 @@ class Plot:
     fault: FaultKind
     policy: Mapping[str, Any]
     ends_well_in: str
-    """The outcome that the story should have: a phase, or Refused."""
+    """The outcome that the story should have: a phase, or Restored."""
     last_line: str
     """Said at the end; `{lost}` is what was measured."""
 
@@ -65,8 +65,8 @@ PLOTS: Mapping[Story, Plot] = {
         "December 2025: an agent deletes and recreates the environment",
         FaultKind.NONE,
         ONE_PERCENT,
-        "Refused",
-        "refused by the guard; {lost} orders lost instead of 13 hours",
+        "Restored",
+        "refused by the guard, and restored where it was passed by; {lost} orders lost instead of 13 hours",
     ),
 }
 
