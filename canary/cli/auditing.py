@@ -16,6 +16,7 @@ from canary.audit.chain import Head, Record, parse_head, readable, verify
 from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
 from canary.audit.store import open_store
+from canary.audit.words import unsaid
 from canary.cli.arguments import access_of, add_access, add_output
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
@@ -25,11 +26,13 @@ from canary.core.decision import Limits, change
 from canary.core.telling.stored import StoredRun
 from canary.core.telling.wording import moment
 from canary.errors import RefusedError
+from canary.kube.resources import CANARYREQUESTS
 from canary.operator.objects import run_of
 
 ACTIONS = ("list", "show", "verify", "export")
 ADDRESS = "CANARY_AUDIT"
 MAX_LISTED = 200
+MAX_FAULTS = 8  # that are said at once
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -52,6 +55,11 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         "--runs",
         action="store_true",
         help="verify: also against the records that the runs in the cluster name",
+    )
+    parser.add_argument(
+        "--requests",
+        action="store_true",
+        help="verify: also whether the requests in the cluster say what the approvals on record say",
     )
     parser.add_argument(
         "--from", dest="since", type=day, metavar="TIME", help="not before: 2026-03-05, or RFC 3339"
@@ -164,8 +172,12 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     outside = [parse_head(text) for text in given.head]
     if given.runs:
         outside += _heads_of_runs(Session(access_of(given), terminal), given.namespace or None)
-    found = verify(open_store(given.audit, given.token_file).lines(), outside)
+    store = open_store(given.audit, given.token_file)
+    found = verify(store.lines(), outside)
     fault = found.fault or ("" if found.records else "the audit holds no record")
+    if given.requests and not fault:
+        session, namespace = Session(access_of(given), terminal), given.namespace or None
+        fault = "; ".join(islice(_unsaid(session, readable(store.lines()), namespace), MAX_FAULTS))
     if given.output == "json":
         document = {"records": found.records, "head": str(found.head), "heads": len(outside), "fault": fault}
         terminal.json({"schema": schema_name("verified"), **document})
@@ -178,6 +190,13 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     )
     terminal.lines([f"BROKEN: {fault}", held] if fault else [held + against])
     return Exit.FAILED if fault else Exit.DONE
+
+
+def _unsaid(session: Session, records: Iterable[Record], namespace: str | None) -> Iterator[str]:
+    """Yield what the records say that people approved, and the requests in the cluster do not."""
+    with session.asking("list", "canaryrequests", namespace):
+        requests = session.client.list(CANARYREQUESTS, namespace)
+    return unsaid(records, requests, {(run.namespace, run.name) for run in session.runs(namespace)})
 
 
 def _heads_of_runs(session: Session, namespace: str | None) -> list[Head]:

@@ -15,6 +15,8 @@ from canary.audit.entries import due, entry_of
 from canary.audit.store import Book, FileStore
 from canary.cli.auditing import ADDRESS
 from canary.core.decision import Limits
+from canary.kube.client import Client, Intent
+from canary.kube.resources import CANARYREQUESTS
 from canary.operator.objects import run_of
 
 pytest_plugins = ["cli_fixtures"]
@@ -127,6 +129,64 @@ def test_the_runs_in_the_cluster_are_heads_from_outside(cli: Bed, path: Path) ->
     said = audit(cli, path, "verify", "--runs")
     assert said.code == 1
     assert "record 1 is not the one that was published" in said.out
+
+
+WHY = "read the plan; the migration is additive"
+
+
+def approved(cli: Bed, tmp_path: Path, **lies: Any) -> Path:
+    """An audit whose run was approved by dana, as her request in the cluster says; `lies` are the record's."""
+    stored = rolled_back(a_run())
+    run = run_of(cli.put(stored), Limits())
+    spec = {
+        "verb": "approve",
+        "subject": {"kind": "CanaryRun", "name": run.name, "uid": run.uid},
+        "digest": run.spec.digest,
+        "reason": WHY,
+    }
+    dana = Client(cli.cluster.transport(cli.people["dana"]))
+    dana.create(
+        CANARYREQUESTS, CANARYREQUESTS.at("shop", "of-dana").manifest(spec=spec), intent=Intent.NEUTRAL
+    )
+    wire = {
+        "request": "of-dana",
+        "verb": "approve",
+        "requester": "dana",
+        "digest": run.spec.digest,
+        "reason": WHY,
+    }
+    approval = {**wire, "counts": True, "at": "2026-03-05T00:00:00Z", **lies}
+    book, path = Book(FileStore(tmp_path / "approved.jsonl")), tmp_path / "approved.jsonl"
+    for each in due(run.status):
+        book.append({**entry_of(run, each), "approvals": [approval]})
+    return path
+
+
+def test_approvals_on_record_are_held_against_the_requests_that_the_api_server_verified(
+    cli: Bed, tmp_path: Path
+) -> None:
+    path = approved(cli, tmp_path)
+    assert audit(cli, path, "verify", "--requests").code == 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "says"),
+    [
+        ({"requester": "sam"}, "is not what the request of-dana says (requester)"),
+        ({"request": "of-sam"}, "names the request of-sam, which is not there"),
+        ({"digest": "sha256:" + "0" * 64}, "is not what the request of-dana says (digest)"),
+        ({"reason": "whatever"}, "is not what the request of-dana says (reason)"),
+    ],
+)
+def test_an_approval_that_nobody_gave_is_found_though_the_chain_holds(
+    cli: Bed, tmp_path: Path, lie: dict[str, Any], says: str
+) -> None:
+    path = approved(cli, tmp_path, **lie)
+    assert audit(cli, path, "verify").code == 0
+    said = audit(cli, path, "verify", "--requests")
+    assert said.code == 1
+    assert says in said.out
+    assert said.out.splitlines()[0].startswith("BROKEN: record 1: the approval of ")
 
 
 def test_without_an_address_the_runs_of_the_cluster_are_listed_and_called_no_proof(cli: Bed) -> None:
