@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sim_street import PLACE, Street, everything_is_back, short_policy, side_weights
 from test_roads import reapply_the_old_manifest
+from test_safety import RESET, a_street, ruled
 
 from canary.api.reasons import PPM, Opening, Phase, Reason, Verb
 from canary.audit.chain import readable, verify
@@ -226,3 +227,13 @@ def test_what_was_done_is_on_record(tmp_path: Path):
     told = [(each["kind"], each["phase"], each["reason"]) for each in readable(kept.lines())]
     assert ("Abort", "Superseded", "WorkloadRecreated") in told
     assert not verify(kept.lines()).fault
+
+
+def test_the_last_good_version_needs_nobodys_approval():
+    """The API server refuses a weight above the cap without approvals; that is about the new version, not the old."""
+    street = a_street()
+    ruled(street, exposure={**RESET["exposure"], "unapprovedMax": "0%"})
+    recreate(street)
+    assert street.run_until(lambda: last_good_serves(street), 60), street.told()
+    assert street.run_until(lambda: street.phase is Phase.SUPERSEDED, 20), street.told()
+    assert street.run.spec.safety.approvals == 2
