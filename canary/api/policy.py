@@ -291,6 +291,8 @@ class GuardFacts(Model):
     """The target's Service."""
     side_labels: LabelMatch = {}
     """The labels of the pods of its side; nothing but the route may lead to them."""
+    replica_set: Annotated[str, Field(max_length=253)] = ""
+    """The ReplicaSet whose pods serve: it keeps them, and others of the target may only lose theirs."""
 
 
 class WentRound(Model):

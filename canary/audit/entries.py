@@ -38,6 +38,10 @@ class RecordKind(StrEnum):
     UNPOLICED = "Unpoliced"  # no policy guards this workload
     BYPASS = "Bypass"  # somebody broke the glass of a run, or went round it
     GAP = "Gap"  # a revision came and went, and nobody saw it
+    # the roads and the rules as others wrote them: `edits.py`
+    ROUTE = "Route"
+    SERVICE = "Service"
+    POLICY = "Policy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Every revision that ever served has a record: what the cluster shows, held against the chain.
 
-Deployments number their roll-outs without a hole. A revision that a run let through is covered by the record of its
-commit; every other one is put on record here for what it is: it served before the audit began, nobody guards the
-workload, somebody went round us, or it came and went unseen. `Ledger` is what the chain knows, folded record by record;
-`unrecorded` names what it lacks. Pure: the operator lists, writes and calls people.
+Deployments number their roll-outs without a hole, and so do StatefulSets and DaemonSets. A revision that a run let
+through is covered by the record of its commit; every other one is put on record here for what it is: it served before
+the audit began, nobody guards the workload, somebody went round us, or it came and went unseen. `Ledger` is what the
+chain knows, folded record by record; `unrecorded` names what it lacks. Pure: the operator lists, writes and calls
+people.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -11,20 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from canary.audit.chain import Record
+from canary.audit.edits import Edited, edit_of
 from canary.audit.entries import RecordKind
 from canary.core.telling.stored import under
 
-Serving = tuple[str, str]  # uid of a Deployment, hash of a template
+Serving = tuple[str, str]  # uid of a workload, hash of a template
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One revision of one Deployment, as its ReplicaSet shows it."""
+    """One revision of one workload, as its ReplicaSet or ControllerRevision shows it."""
 
     namespace: str
     workload: str
     uid: str
-    """Of the Deployment."""
+    """Of the workload."""
     revision: int
     template: str
     version: str = ""
@@ -62,6 +64,8 @@ class Ledger:
     """What a run held."""
     let_through: set[Serving] = field(default_factory=set[Serving])
     """What a run committed, and what such a run would go back to."""
+    edits: dict[str, Edited] = field(default_factory=dict[str, Edited])
+    """uid -> a route, Service or policy as it was last written."""
 
     def take(self, record: Record) -> None:
         """Learn from one record; what it lacks teaches nothing."""
@@ -70,6 +74,8 @@ class Ledger:
         template, before = under(record, "version", "template"), under(record, "baseline", "template")
         if not isinstance(uid, str):
             return
+        edit = edit_of(record)
+        self.edits |= {uid: edit} if edit else {}
         if kind == RecordKind.START:
             self.held.add((uid, str(template)))
         elif kind == RecordKind.COMMIT:

@@ -8,6 +8,7 @@ from canary.api.reasons import GROUP, MACHINE_VERBS, VERSION
 from canary.guard.policy import (
     CREATE,
     DELETE,
+    IS_CREATE,
     IS_DELETE,
     UPDATE,
     Policy,
@@ -23,7 +24,6 @@ from canary.kube.resources import (
     Resource,
 )
 
-IS_CREATE = f"request.operation == '{CREATE}'"
 SUBJECT = "object.spec.subject"
 MAY_ASK = (
     f"authorizer.group('{GROUP}').resource('canaryruns').namespace(request.namespace).name({SUBJECT}.name)"

@@ -9,6 +9,7 @@ from canary.guard.policy import (
     DELETE,
     GUARDED,
     IS_DELETE,
+    IS_UPDATE,
     UPDATE,
     Policy,
     Requests,
@@ -18,7 +19,6 @@ from canary.guard.policy import (
 )
 from canary.kube.resources import CANARYPOLICIES, ENDPOINTSLICES, HPAS
 
-IS_UPDATE = f"request.operation == '{UPDATE}'"
 FACTS = "params.?status.?guard"
 LEAST = f"{FACTS}.?minReplicas.orValue(1)"
 ADOPTED = "params.?status.?adopted.orValue(false)"
@@ -43,7 +43,8 @@ SERVICE = Policy(
         ),
     ),
     {
-        "mine": f"{ADOPTED} && {FACTS}.?service.orValue('-') == request.name",
+        "name": f"{IS_DELETE} ? oldObject.metadata.name : request.name",  # who deletes a collection names nothing
+        "mine": f"{ADOPTED} && {FACTS}.?service.orValue('-') == variables.name",
         "side": f"{FACTS}.?sideLabels.orValue({{}})",
         "selector": f"{IS_DELETE} ? {{}} : object.spec.?selector.orValue({{}})",
         "selects": "size(variables.selector) > 0 && size(variables.side) > 0"

@@ -3,10 +3,10 @@
 Who belongs to a platform group may change canary; what is guarded holds for them, too, until they take off its label.
 """
 
-from canary.api.kinds import KINDS
 from canary.api.marks import Mark
 from canary.api.reasons import GROUP
 from canary.guard.policy import (
+    CLUSTER,
     CREATE,
     DELETE,
     GUARDED,
@@ -22,13 +22,6 @@ from canary.guard.policy import (
 )
 
 WRITES = (CREATE, UPDATE, DELETE)
-CLUSTER = (
-    "(request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"
-    " || request.userInfo.username.startsWith('system:node:') || request.userInfo.username in"
-    " ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver'])"
-)
-"""The control plane and the nodes: they make the pods of our namespace, its endpoints and its default objects."""
-
 NAMESPACE = Policy(
     "namespaces",
     (Requests("", "v1", ("namespaces",), (UPDATE, DELETE)),),
@@ -53,12 +46,11 @@ CRD = Policy(
             "v1",
             ("customresourcedefinitions",),
             (UPDATE, DELETE),
-            tuple(f"{kind.plural}.{GROUP}" for kind in KINDS),
         ),
     ),
     (
         Rule(
-            f"variables.platform || (!({IS_DELETE}) && {same('spec')})",
+            f"oldObject.spec.group != '{GROUP}' || variables.platform || (!({IS_DELETE}) && {same('spec')})",
             "the kinds of canary hold its policies, its records and its rules: only a platform group changes them",
         ),
     ),
@@ -119,6 +111,7 @@ def own(settings: Settings) -> tuple[Policy, ...]:
     things = (
         Requests("apps", "v1", WORKLOADS, WRITES),
         Requests("", "v1", HOLDINGS, WRITES),
+        Requests("", "v1", ("namespaces",), (UPDATE, DELETE)),
         Requests("rbac.authorization.k8s.io", "v1", ("roles", "rolebindings"), WRITES),
     )
     leases = Requests("coordination.k8s.io", "v1", ("leases",), WRITES)

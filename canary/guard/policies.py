@@ -7,7 +7,7 @@ the settings and the version.
 import re
 
 from canary.errors import RefusedError
-from canary.guard import kinds, mutations, neighbours, platform, traffic, workload
+from canary.guard import kinds, mutations, neighbours, platform, pods, traffic, workload
 from canary.guard.policy import Json, Policy, Settings, manifests
 
 OLDEST = (1, 30)  # ValidatingAdmissionPolicy is admissionregistration.k8s.io/v1 from here
@@ -26,6 +26,10 @@ def policies(settings: Settings) -> tuple[Policy, ...]:
         neighbours.SCALE,
         neighbours.AUTOSCALER,
         neighbours.ENDPOINTS,
+        pods.PODS,
+        pods.SETS,
+        pods.SET_SCALE,
+        pods.ENTERED,
         kinds.RUN,
         kinds.STATUS,
         kinds.REQUEST,

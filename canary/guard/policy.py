@@ -50,8 +50,6 @@ class Requests:
     version: str
     resources: tuple[str, ...]
     operations: tuple[str, ...]
-    names: tuple[str, ...] = ()
-    """Objects of these names only; none: all."""
 
     @property
     def rule(self) -> Json:
@@ -59,7 +57,6 @@ class Requests:
             "apiGroups": [self.group],
             "apiVersions": [self.version],
             "operations": list(self.operations),
-            **({"resourceNames": list(self.names)} if self.names else {}),
             "resources": list(self.resources),
             "scope": "*",
         }
@@ -176,6 +173,14 @@ def identities(settings: Settings) -> dict[str, str]:
     }
 
 
+CLUSTER = (
+    "(request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"
+    " || request.userInfo.username.startsWith('system:node:') || request.userInfo.username in"
+    " ['system:kube-controller-manager', 'system:kube-scheduler', 'system:apiserver'])"
+)
+"""The control plane and the nodes: they make and end pods, endpoints and default objects."""
+
+
 def named_controller(settings: Settings) -> str:
     return f"request.userInfo.username == 'system:serviceaccount:{settings.namespace}:{ACCOUNT}'"
 
@@ -195,7 +200,7 @@ def _list(texts: tuple[str, ...]) -> str:
 GUARDED: Json = {"matchLabels": {Mark.GUARDED.value: TRUE}}
 """Selects objects, or namespaces, that carry the guard's label."""
 IS_GUARDED = f".metadata.?labels[?'{Mark.GUARDED}'].orValue('') == '{TRUE}'"
-IS_DELETE = f"request.operation == '{DELETE}'"
+IS_CREATE, IS_UPDATE, IS_DELETE = (f"request.operation == '{each}'" for each in (CREATE, UPDATE, DELETE))
 
 
 def same(*fields: str) -> str:

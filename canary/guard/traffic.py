@@ -95,7 +95,7 @@ ROUTE = Policy(
 def ceiling(settings: Settings) -> Policy:
     """Return the rule that caps the controller's own writes by what the runs' status allows.
 
-    The share of each rule counts, as requests are split by it. A run that gave everything back allows nothing.
+    The share of each rule counts, as requests are split by it. A run that gave everything back caps no other one.
     """
     side = f"params.spec.service + '{SIDE_SUFFIX}'"
     return Policy(
@@ -103,14 +103,14 @@ def ceiling(settings: Settings) -> Policy:
         (Requests(HTTPROUTES.group, "v1", ROUTES, (CREATE, UPDATE)),),
         (
             Rule(
-                f"{_rules('object')}.all(r, {_weight(f'b.name == {side}')} * {PPM}"
+                f"!variables.active || {_rules('object')}.all(r, {_weight(f'b.name == {side}')} * {PPM}"
                 f" <= variables.allowed * {_weight('true')})",
                 "canary's controller may give a side no more than status.allowedWeightPpm of its run",
             ),
         ),
         {
             "active": "!params.?status.?tidiedAt.hasValue()",
-            "allowed": "variables.active ? params.?status.?allowedWeightPpm.orValue(0) : 0",
+            "allowed": "params.?status.?allowedWeightPpm.orValue(0)",
         },
         objects={"matchLabels": {Mark.ATTACHED.value: TRUE}},
         only=named_controller(settings),

@@ -283,10 +283,12 @@ def guard_facts(facts: Facts) -> GuardFacts | None:
     if facts.service is None:
         return None
     marks = {Mark.SIDE.value: side_name(facts.wish.name), Mark.TARGET.value: facts.wish.name}
+    stable: Json = facts.seen.stable or {"metadata": {"name": ""}}
     return GuardFacts(
         service=facts.service["metadata"]["name"],
         serving_selector=facts.service["spec"]["selector"],
         side_labels={**facts.pod_labels, **(_overrides(facts) or {}), **marks},
+        replica_set=stable["metadata"]["name"],
     )
 
 

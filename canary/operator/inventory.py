@@ -1,26 +1,42 @@
 """The sweep: what serves in the guarded namespaces, held against the audit, once a minute.
 
-A namespace is guarded where a policy is. Every revision of every Deployment there gets its record, also of those that
-no policy names and of what happened while no controller ran; what serves customers without a run calls people, for as
-long as it serves. The first sweep reads the whole audit, later ones what was added. Called by the schedule.
+A namespace is guarded where a policy is. Every revision of every workload there gets its record, also of those that no
+policy names and of what happened while no controller ran; what serves customers without a run calls people, for as long
+as it serves. So does every edit of the routes, Services and policies, and of the safety policies. The first sweep reads
+the whole audit, later ones what was added. Called by the schedule.
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from canary.alerts.sink import Incident, Page
 from canary.api.marks import Mark
 from canary.api.reasons import Opening, Reason
 from canary.api.types import format_timestamp
 from canary.audit.chain import decoded
+from canary.audit.edits import edited, entry_of_edit, unrecorded_edits
+from canary.audit.entries import RecordKind
 from canary.audit.revisions import Ledger, Rollout, entry_of_revision, serving_without_a_run, unrecorded
 from canary.audit.store import Store
 from canary.core.telling.stored import under
 from canary.core.telling.wording import plain
-from canary.errors import CanaryError
+from canary.errors import CanaryError, RefusedError
 from canary.kube import workload
 from canary.kube.digest import template_hash
-from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, REPLICASETS
+from canary.kube.resources import (
+    CANARYPOLICIES,
+    CONTROLLERREVISIONS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    GRPCROUTES,
+    HTTPROUTES,
+    REPLICASETS,
+    SAFETYPOLICIES,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
 from canary.operator.auditor import Scribe
 from canary.operator.hands import Hands
 from canary.operator.objects import Json
@@ -29,6 +45,12 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 60.0
 WRITTEN_AT_ONCE = 10  # a run that wants to rise waits no longer than these take
 MAX_PAGES = 64  # of one sweep
+EDITED = {
+    HTTPROUTES: RecordKind.ROUTE,
+    GRPCROUTES: RecordKind.ROUTE,
+    SERVICES: RecordKind.SERVICE,
+    CANARYPOLICIES: RecordKind.POLICY,
+}
 
 
 class Inventory:
@@ -59,7 +81,12 @@ class Inventory:
         try:
             self._read()
             for namespace, targets in self._guarded().items():
-                self._sweep(scribe, list(rollouts(self._hands, namespace, targets)))
+                self._sweep(
+                    scribe, [*rollouts(self._hands, namespace, targets), *sets(self._hands, namespace)]
+                )
+                for resource, kind in EDITED.items():
+                    self._sweep_edits(scribe, resource, kind, namespace)
+            self._sweep_edits(scribe, SAFETYPOLICIES, RecordKind.POLICY, None)
         except CanaryError as error:
             logger.warning("the sweep of the audit did not end: %s", error)
             return False
@@ -79,13 +106,36 @@ class Inventory:
 
     def _sweep(self, scribe: Scribe, seen: list[Rollout]) -> None:
         now = format_timestamp(self._hands.clock.now())
-        missing = list(unrecorded(self._ledger, seen))
-        for first in range(0, len(missing), WRITTEN_AT_ONCE):
-            some = missing[first : first + WRITTEN_AT_ONCE]
-            scribe.write([entry_of_revision(*each, now) for each in some])
-        self._read()
+        self._write(scribe, [entry_of_revision(*each, now) for each in unrecorded(self._ledger, seen)])
         for each in serving_without_a_run(self._ledger, seen)[:MAX_PAGES]:
             self._tell(self._page(each))
+
+    def _sweep_edits(
+        self, scribe: Scribe, resource: Resource, kind: RecordKind, namespace: str | None
+    ) -> None:
+        """Put on record what others wrote to the objects of a kind, where it is served and may be read."""
+        try:
+            found = self._hands.client.list(resource, namespace)
+        except RefusedError:
+            return
+        seen = [
+            edited(kind, {"kind": resource.kind, **each})
+            for each in found
+            if Mark.SIDE not in (each["metadata"].get("labels") or {})
+        ]
+        prefix, place = f"{resource.kind.lower()}/", namespace or ""
+        known = {
+            uid: each
+            for uid, each in self._ledger.edits.items()
+            if each.namespace == place and each.name.startswith(prefix)
+        }
+        now = format_timestamp(self._hands.clock.now())
+        self._write(scribe, [entry_of_edit(*each, now) for each in unrecorded_edits(known, seen)])
+
+    def _write(self, scribe: Scribe, entries: list[dict[str, Any]]) -> None:
+        for first in range(0, len(entries), WRITTEN_AT_ONCE):
+            scribe.write(entries[first : first + WRITTEN_AT_ONCE])
+        self._read()
 
     def _page(self, seen: Rollout) -> Page:
         where = f"{seen.namespace}/{seen.workload}"
@@ -118,6 +168,41 @@ def rollouts(hands: Hands, namespace: str, targets: set[str]) -> Iterator[Rollou
         for replica_set in replica_sets:
             if workload.is_owned(replica_set, deployment) and workload.revision_number(replica_set):
                 yield _rollout(deployment, replica_set, targets)
+
+
+def sets(hands: Hands, namespace: str) -> Iterator[Rollout]:
+    """Yield every revision that the StatefulSets and DaemonSets of a namespace show; no policy can name one."""
+    revisions = hands.client.list(CONTROLLERREVISIONS, namespace)
+    for resource in (STATEFULSETS, DAEMONSETS):
+        for owner in hands.client.list(resource, namespace):
+            own = [each for each in revisions if workload.is_owned(each, owner)]
+            newest = max((int(each["revision"]) for each in own), default=0)
+            for each in own:
+                yield _set_rollout(
+                    f"{resource.kind.lower()}/{owner['metadata']['name']}", owner, each, newest
+                )
+
+
+def _set_rollout(name: str, owner: Json, revision: Json, newest: int) -> Rollout:
+    shown = workload.revision_of(revision["data"]["spec"]["template"])
+    status = owner.get("status") or {}
+    is_new = int(revision["revision"]) == newest
+    if revision["metadata"]["name"] == status.get("currentRevision"):
+        pods = status.get("currentReplicas", 0)
+    else:
+        pods = status.get("updatedReplicas", status.get("updatedNumberScheduled", 0)) if is_new else 0
+    return Rollout(
+        namespace=owner["metadata"]["namespace"],
+        workload=name,
+        uid=owner["metadata"]["uid"],
+        revision=int(revision["revision"]),
+        template=shown.template_hash,
+        version=shown.version,
+        images=tuple(shown.images),
+        pods=int(pods),
+        ready=min(int(pods), int(status.get("readyReplicas", status.get("numberReady", 0)))),
+        guarded=False,
+    )
 
 
 def _rollout(deployment: Json, replica_set: Json, targets: set[str]) -> Rollout:

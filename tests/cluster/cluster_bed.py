@@ -38,7 +38,7 @@ from canary.kube.transport import JSON, Json
 
 HOST = "127.0.0.1"
 ETCD_PORT, ETCD_PEER_PORT, API_PORT, TRAEFIK_PORT, FIRST_LANE = 22379, 22380, 26443, 28080, 28100
-LANES = 16  # gateways, each with a port of its own
+LANES = 32  # gateways, each with a port of its own
 ADVERTISED = "10.77.0.1"  # the API server refuses loopback addresses in EndpointSlices
 CLUSTER_IPS = "10.78.0.0/16"  # nobody serves them: the gateway sends to the pods themselves
 READY_SECONDS = 60.0
@@ -48,6 +48,8 @@ GATEWAY = "gateway"
 CONTROLLERS = (
     "deployment-controller",
     "replicaset-controller",
+    "statefulset-controller",
+    "daemonset-controller",
     "endpointslice-controller",
     "endpoints-controller",
     "horizontal-pod-autoscaler-controller",
@@ -72,6 +74,7 @@ USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "node": ("system:node:node-1", ("system:masters",)),
     "alice": ("alice", ("devs",)),
     "bob": ("bob", ("devs", "seniors")),
+    "carol": ("carol", ("devs",)),
     "agent": ("system:serviceaccount:ci:agent", ("system:serviceaccounts", "system:serviceaccounts:ci")),
     "controller": (
         f"system:serviceaccount:{SYSTEM}:canary-controller",
@@ -89,7 +92,7 @@ AUDITED = {
         {"level": "None"},
     ],
 }
-DEVELOPERS = ("alice", "bob", "agent")
+DEVELOPERS = ("alice", "bob", "carol", "agent")
 
 
 class Bed:
@@ -102,6 +105,7 @@ class Bed:
         self._ending = ExitStack()
         self._lanes = iter(range(LANES))
         self._transports: dict[str, HttpTransport] = {}
+        self._leader: Callable[[], object] = bool
         self._tokens = {name: token(name) for name in USERS}
         try:
             self._open()
@@ -282,6 +286,11 @@ class Bed:
     def _close_transports(self) -> None:
         for transport in self._transports.values():
             transport.close()
+
+    def lead(self, end: Callable[[], object]) -> None:
+        """Make room for a controller that leads in canary-system, where there is one: end the one before."""
+        self._leader()
+        self._leader = end
 
     def welcome(self, user: str, bearer: str) -> None:
         """Know a token as one more user."""

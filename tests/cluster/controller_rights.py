@@ -20,6 +20,8 @@ Right = tuple[str, str]  # a verb, and a resource as group/plural/subresource
 
 RARER: dict[str, str] = {
     f"{GROUP}/canaryrequests/status": "patch",  # a person asks for something
+    "apps/statefulsets": "list",  # this and the next: `--audit`
+    "apps/daemonsets": "list",
     "apps/controllerrevisions": "get list delete",  # a commit is taken back; a Deployment is given back
     "autoscaling/horizontalpodautoscalers": "get patch",  # an autoscaler scales the target
     "gateway.networking.k8s.io/grpcroutes": "get list patch",  # a shop that speaks gRPC

@@ -32,12 +32,14 @@ from canary.kube.resources import (
     CANARYPOLICIES,
     CANARYREQUESTS,
     CANARYRUNS,
+    CONFIGMAPS,
     CONTROLLERREVISIONS,
     DEPLOYMENTS,
     GRPCROUTES,
     HTTPROUTES,
     NAMESPACES,
     PDBS,
+    PODS,
     SAFETYPOLICIES,
     SERVICES,
     Ref,
@@ -69,6 +71,12 @@ def policy_spec(**more: Any) -> Object:
         "steps": [{"weight": "5%"}],
         **more,
     }
+
+
+def unnamed(manifest: Object, prefix: str = "x-") -> Object:
+    """Return a manifest whose name the API server is to make up."""
+    metadata = {name: value for name, value in manifest["metadata"].items() if name != "name"}
+    return {**manifest, "metadata": {**metadata, "generateName": prefix}}
 
 
 def run_spec(service: str = "shop") -> Object:
@@ -177,7 +185,7 @@ SIDES: dict[str, Road] = {
     "a side by a generated name": create(
         "side",
         ALL_DEPLOYMENTS,
-        {**side_deployment(), "metadata": {"generateName": "x-", "namespace": SHOP, "labels": SIDE_LABELS}},
+        unnamed(side_deployment()),
         "pod",
     ),
     "another image": merge("side", SIDE.path(), {"spec": {"template": NEWER}}, "pod"),
@@ -204,6 +212,10 @@ DELETIONS: dict[str, Road] = {
     "a namespace": delete("deletions", NAMESPACES.at("", PLAIN).path(), *PEOPLE, "agent"),
     "a user's route": delete("deletions", HTTPROUTES.at(PLAIN, "shop").path(), *PEOPLE, "agent"),
     "the last good template": delete("deletions", CONTROLLERREVISIONS.at(PLAIN, "kept").path(), *PEOPLE, "agent"),
+    "a user's configuration": delete(
+        "deletions", CONFIGMAPS.at(PLAIN, "settings").path(), *PEOPLE, "agent"
+    ),
+    "every pod": delete("deletions", PODS.collection(PLAIN), *PEOPLE, "agent"),
     "a run that has ended": delete("runs", CANARYRUNS.at(PLAIN, "ended").path(), "pod"),
 }  # fmt: skip
 
@@ -258,7 +270,7 @@ ROUTES: dict[str, Road] = {
     "one by a generated name": create(
         "routes",
         ALL_ROUTES,
-        {**route("x", refs(CANARY)), "metadata": {"generateName": "x-", "namespace": SHOP}},
+        unnamed(route("x", refs(CANARY))),
         "pod",
     ),
     "one with the side at 0": create(
@@ -335,10 +347,23 @@ CEILING: dict[str, Road] = {
     ),
     "the last good": merge("ceiling", FREE, attached({"name": "shop-lastgood", "port": 80}), *EVERYBODY),
     "of a run that gave everything back": merge(
-        "ceiling", FREE, attached({"name": "old", "port": 80}, {"name": "old-canary", "port": 80}), *PEOPLE, "agent"
+        "ceiling", FREE, attached({"name": "old", "port": 80}, {"name": "old-canary", "port": 80}), *EVERYBODY
     ),
     "of a run without a status": merge(
         "ceiling", FREE, attached({"name": "new", "port": 80}, {"name": "new-canary", "port": 80}), *PEOPLE, "agent"
+    ),
+    "by force": apply(
+        "ceiling", FREE, route("shop", SPLIT, namespace=PLAIN, attached=True), *EVERYBODY
+    ),
+    "too much by force": apply(
+        "ceiling", FREE, route("shop", refs(CANARY), namespace=PLAIN, attached=True), *PEOPLE, "agent"
+    ),
+    "a route by a generated name": create(
+        "ceiling",
+        HTTPROUTES.collection(PLAIN),
+        unnamed(route("x", refs(CANARY), namespace=PLAIN, attached=True)),
+        *PEOPLE,
+        "agent",
     ),
     "of no run": merge(
         "ceiling", FREE, attached({"name": "no", "port": 80}, {"name": "no-canary", "port": 80}), *EVERYBODY
@@ -350,7 +375,7 @@ CEILING: dict[str, Road] = {
 RUN = CANARYRUNS.at(SHOP, "shop-1")
 POLICY = CANARYPOLICIES.at(SHOP, "shop")
 OBSERVING = CANARYPOLICIES.at(SHOP, "observing")
-SAFETY = SAFETYPOLICIES.at("", "reset")
+SAFETY, ALL_SAFETY = SAFETYPOLICIES.at("", "reset"), SAFETYPOLICIES.collection(None)
 ASKED = CANARYREQUESTS.at(SHOP, "asked")
 TEXT = "I have read the plan and the numbers of the last step"
 NAMES = {
@@ -387,6 +412,11 @@ def asks(verb: str, user: str, *open_to: str, **parts: Any) -> Road:
     return create("requests", CANARYREQUESTS.collection(SHOP), asking(verb, user, **parts), *open_to)
 
 
+def safety_policy(name: str) -> Object:
+    people = {"approverGroups": ["devs"], "seniorGroups": ["seniors"]}
+    return SAFETYPOLICIES.at("", name).manifest(spec={"appliesTo": {"tiers": [1]}, "approvals": people})
+
+
 REQUESTS: dict[str, Road] = {
     **{f"{verb} as {user}": asks(verb, user, user) for verb in ("abort", "hold") for user in ("alice", "bob", "admin")},
     "abort as the agent": asks("abort", "agent", "agent"),
@@ -417,8 +447,14 @@ REQUESTS: dict[str, Road] = {
     "abort by a generated name": create(
         "requests",
         CANARYREQUESTS.collection(SHOP),
-        {**asking("abort", "alice"), "metadata": {"generateName": "x-", "namespace": SHOP}},
+        unnamed(asking("abort", "alice", metadata={})),
         "alice",
+    ),
+    "a label by force": apply(
+        "requests",
+        ASKED.path(),
+        {**ASKED.manifest(), "metadata": {"name": ASKED.name, "labels": {"a": "b"}}},
+        *EVERYBODY,
     ),
     "a note": merge("requests", ASKED.path(), {"metadata": {"annotations": {"a": "b"}}}, *EVERYBODY),
     "deleted": delete("requests", ASKED.path()),
@@ -429,10 +465,19 @@ KINDS: dict[str, Road] = {
     "a run made": create(
         "runs", CANARYRUNS.collection(SHOP), CANARYRUNS.at(SHOP, "made").manifest(spec=run_spec()), "pod"
     ),
+    "a run by a generated name": create(
+        "runs", CANARYRUNS.collection(SHOP), unnamed(CANARYRUNS.at(SHOP, "x").manifest(spec=run_spec())), "pod"
+    ),
+    "a run's labels by force": apply(
+        "runs", RUN.path(), {**RUN.manifest(), "metadata": {"name": RUN.name, "labels": {"a": "b"}}}, "pod"
+    ),
     "a run annotated": merge("runs", RUN.path(), {"metadata": {"annotations": {"a": "b"}}}, "pod"),
     "a run deleted": delete("runs", RUN.path()),
     "all runs deleted": delete("runs", CANARYRUNS.collection(SHOP)),
     "a run's status": merge("statuses", RUN.path("status"), {"status": {"message": "well"}}, "pod"),
+    "a run's status by force": apply(
+        "statuses", RUN.path("status"), RUN.manifest(status={"allowedWeightPpm": 50_000}), "pod"
+    ),
     "a run's ceiling": merge("statuses", RUN.path("status"), {"status": {"allowedWeightPpm": 60_000}}, "pod"),
     "a run's approvals": merge("statuses", RUN.path("status"), {"status": {"approvals": []}}, "pod"),
     "a policy's status": merge("statuses", POLICY.path("status"), {"status": {"adopted": True}}, "pod"),
@@ -444,10 +489,25 @@ KINDS: dict[str, Road] = {
         CANARYPOLICIES.at(SHOP, "another").manifest(spec=policy_spec()),
         *PEOPLE,
     ),
+    "a policy by a generated name": create(
+        "policies",
+        CANARYPOLICIES.collection(SHOP),
+        unnamed(CANARYPOLICIES.at(SHOP, "x").manifest(spec=policy_spec())),
+        *PEOPLE,
+    ),
+    "a policy by force": apply("policies", POLICY.path(), POLICY.manifest(spec={"tier": 2}), *PEOPLE),
+    "a policy told to observe": merge("policies", POLICY.path(), {"spec": {"mode": "Observe"}}, *PEOPLE),
     "a policy in force deleted": delete("policies", POLICY.path()),
     "all policies deleted": delete("policies", CANARYPOLICIES.collection(SHOP)),
     "an observing policy deleted": delete("policies", OBSERVING.path(), *PEOPLE),
     "a safety policy edited": merge("safety", SAFETY.path(), {"spec": {"appliesTo": {"tiers": [1]}}}, *PEOPLE),
+    "a safety policy loosened by force": apply(
+        "safety", SAFETY.path(), SAFETY.manifest(spec={"approvals": {"count": 0, "senior": 0}}), *PEOPLE
+    ),
+    "a safety policy annotated": merge("safety", SAFETY.path(), {"metadata": {"annotations": {"a": "b"}}}, *PEOPLE),
+    "a safety policy made": create("safety", ALL_SAFETY, safety_policy("another"), *PEOPLE),
+    "a safety policy by a generated name": create("safety", ALL_SAFETY, unnamed(safety_policy("x")), *PEOPLE),
+    "all safety policies deleted": delete("safety", ALL_SAFETY),
     "a safety policy in force deleted": delete("safety", SAFETY.path()),
     "an expired one deleted": delete("safety", SAFETYPOLICIES.at("", "expired").path(), *PEOPLE),
 }  # fmt: skip
@@ -464,6 +524,7 @@ def guarded_world(bed: Bed) -> None:
         _make(bed, DEPLOYMENTS.at(namespace, "shop"), {"labels": LABELS}, spec=_pods())
         _make(bed, SERVICES.at(namespace, "shop"), spec={"selector": LABELS, "ports": [{"port": 80}]})
         _make(bed, CONTROLLERREVISIONS.at(namespace, "kept"), data=KEPT, revision=1)
+    _make(bed, CONFIGMAPS.at(PLAIN, "settings"), data={"a": "b"})
     _make(bed, DEPLOYMENTS.at(SHOP, "rolling"), {"labels": GUARDED, **GLASS}, spec=_pods("rolling"))
     held = {"labels": GUARDED, "finalizers": ["example.com/waits"]}
     _make(bed, DEPLOYMENTS.at(SHOP, "ending"), held, spec={**_pods("ending"), "paused": True})
@@ -502,18 +563,17 @@ def _make_side(bed: Bed) -> None:
 
 def _make_kinds(bed: Bed) -> None:
     _make(bed, POLICY, spec=policy_spec())
-    facts = {"minReplicas": 2, "service": "shop", "servingSelector": LABELS, "sideLabels": SIDE_PODS}
+    facts = {
+        "minReplicas": 2,
+        "service": "shop",
+        "servingSelector": LABELS,
+        "sideLabels": SIDE_PODS,
+        "replicaSet": "shop-kept",
+    }
     _say(bed, POLICY, {"adopted": True, "guard": facts})
     _make(bed, OBSERVING, spec=policy_spec(mode="Observe", target={"name": "other"}))
     for name, in_force in {"reset": True, "expired": False}.items():
-        _make(
-            bed,
-            SAFETYPOLICIES.at("", name),
-            spec={
-                "appliesTo": {"tiers": [1]},
-                "approvals": {"approverGroups": ["devs"], "seniorGroups": ["seniors"]},
-            },
-        )
+        bed.admin.create(SAFETYPOLICIES, safety_policy(name), intent=Intent.NEUTRAL)
         _say(bed, SAFETYPOLICIES.at("", name), {"inForce": in_force})
     for namespace in (SHOP, PLAIN):
         runs = {
@@ -521,6 +581,10 @@ def _make_kinds(bed: Bed) -> None:
             "ended": (
                 "old",
                 {"phase": "RolledBack", "tidiedAt": "2026-03-05T00:00:00Z", "allowedWeightPpm": 9},
+            ),
+            "before": (
+                "shop",
+                {"phase": "Promoted", "tidiedAt": "2026-03-05T00:00:00Z", "allowedWeightPpm": 9},
             ),
             "fresh": ("new", None),
         }

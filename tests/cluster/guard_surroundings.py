@@ -6,7 +6,7 @@ Tables as in `guard_roads`, of the same world; `surroundings` makes what these n
 from typing import Any
 
 from cluster_bed import SYSTEM, Bed
-from guard_on_bed import EVERYBODY, JSON, PEOPLE, Road, apply, create, delete, merge, operations
+from guard_on_bed import EVERYBODY, PEOPLE, Road, apply, create, delete, delete_named, merge, operations
 from guard_roads import (
     DEPLOYMENT,
     EVERYBODY_ELSE,
@@ -17,6 +17,7 @@ from guard_roads import (
     PLAIN,
     SHOP,
     SIDE,
+    unnamed,
 )
 
 from canary.api.kinds import KINDS
@@ -59,6 +60,8 @@ def service(name: str, **selector: str) -> Object:
 SERVICE_ROADS: dict[str, Road] = {
     "deleted": delete("services", SERVICE),
     "all deleted": delete("s", ALL_SERVICES),  # the side's Service is the first to be refused
+    "all of its name deleted": delete_named("services", ALL_SERVICES, "shop"),
+    "all of another name deleted": delete_named("services", ALL_SERVICES, "other", *OTHERS),
     "another one deleted": delete("services", OTHER, *OTHERS),
     "turned to the side": merge("services", SERVICE, {"spec": {"selector": {"app": "shop-canary"}}}),
     "turned to nobody": merge("services", SERVICE, {"spec": {"selector": {"version": "2"}}}),
@@ -75,7 +78,7 @@ SERVICE_ROADS: dict[str, Road] = {
     "one by a generated name": create(
         "services",
         ALL_SERVICES,
-        {**service("x", app="shop-canary"), "metadata": {"generateName": "x-", "namespace": SHOP}},
+        unnamed(service("x", app="shop-canary")),
         "pod",
     ),
     "one for stable": create("services", ALL_SERVICES, service("road", app="shop"), *EVERYBODY),
@@ -146,6 +149,8 @@ SCALES: dict[str, Road] = {
         {"spec": {"behavior": {"scaleDown": {"selectPolicy": "Disabled"}}}},
         *EVERYBODY,
     ),
+    "an autoscaler by a generated name": create("autoscalers", HPAS.collection(SHOP), unnamed(autoscaler("road"))),
+    "an autoscaler by force": apply("autoscalers", AUTOSCALER.path(), autoscaler("shop", minReplicas=1)),
     "an autoscaler by its old version": merge(
         "autoscalers", AUTOSCALER.path().replace("/v2/", "/v1/"), {"spec": {"minReplicas": 1}}
     ),
@@ -168,6 +173,9 @@ ENDPOINT_ROADS: dict[str, Road] = {
     "a slice turned": merge("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), {"endpoints": []}),
     "a slice deleted": delete("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path()),
     "all slices deleted": delete("endpoints", ENDPOINTSLICES.collection(SHOP)),
+    "a slice by a generated name": create(
+        "endpoints", ENDPOINTSLICES.collection(SHOP), unnamed(endpoint_slice("road"))
+    ),
     "endpoints of one's own": create("endpoints", ENDPOINTS.collection(SHOP), ENDPOINTS.at(SHOP, "road").manifest()),
     "endpoints marked": merge("endpoints", ENDPOINTS.at(SHOP, "kept").path(), {"metadata": {"labels": {"a": "b"}}}),
     "endpoints deleted": delete("endpoints", ENDPOINTS.at(SHOP, "kept").path()),
@@ -198,6 +206,13 @@ CONFIG_ROADS: dict[str, Road] = {
     "another secret as text": merge("secrets", SECRET, {"stringData": {"a": "c"}}),
     "a secret deleted": delete("secrets", SECRET),
     "a secret's label taken off": merge("secrets", SECRET, {"metadata": {"labels": None}}),
+    "a secret by force": apply("secrets", SECRET, SECRETS.at(SHOP, "settings").manifest(data={"a": "Yw=="})),
+    "a secret without values": merge("secrets", SECRET, {"data": None}),
+    "all secrets deleted": delete("secrets", SECRETS.collection(SHOP)),
+    "a secret, the glass broken": merge(
+        "secrets", SECRET, {"metadata": GLASS, "data": {"a": "Yw=="}}, *GLASS_BREAKERS
+    ),
+    "all configuration deleted": delete("configmaps", CONFIGMAPS.collection(SHOP)),
     "a note on a secret": merge("secrets", SECRET, {"metadata": {"annotations": {"a": "b"}}}, *EVERYBODY),
     "configuration that nobody guards": merge(
         "configmaps", CONFIGMAPS.at(SHOP, "free").path(), {"data": {"a": "c"}}, *EVERYBODY
@@ -208,11 +223,16 @@ CONFIG_ROADS: dict[str, Road] = {
 
 NAMESPACE = NAMESPACES.at("", SHOP).path()
 OUR_CRDS = [CRDS.at("", f"{kind.plural}.{GROUP}").path() for kind in KINDS]
+OUR_CRD = OUR_CRDS[0].rpartition("/")[2]
+THEIR_CRD = CRDS.at("", "httproutes.gateway.networking.k8s.io").path()
 SCOPE_ROADS: dict[str, Road] = {
     "the namespace deleted": delete("namespaces", NAMESPACE),
     "the namespace deleted by force": delete("namespaces", NAMESPACE, gracePeriodSeconds=0),
     "its label taken off": merge("namespaces", NAMESPACE, {"metadata": {"labels": {Mark.GUARDED.value: None}}}),
     "its label turned": merge("namespaces", NAMESPACE, {"metadata": {"labels": {Mark.GUARDED.value: "no"}}}),
+    "its label by force": apply(
+        "namespaces", NAMESPACE, NAMESPACES.at("", SHOP).manifest({"labels": {Mark.GUARDED.value: "no"}})
+    ),
     "a note on the namespace": merge("namespaces", NAMESPACE, {"metadata": {"annotations": {"a": "b"}}}, *EVERYBODY),
     "the glass broken": merge(
         "namespaces",
@@ -222,43 +242,77 @@ SCOPE_ROADS: dict[str, Road] = {
     ),
     "another namespace deleted": delete("namespaces", NAMESPACES.at("", PLAIN).path(), *OTHERS),
     **{f"the CRD {path.rpartition('/')[2]} deleted": delete("crds", path) for path in OUR_CRDS},
+    "all CRDs of our name deleted": delete_named("crds", CRDS.collection(None), OUR_CRD),
     "a CRD's rules changed": merge("crds", OUR_CRDS[0], {"spec": {"names": {"shortNames": ["x"]}}}),
+    "a CRD's rules changed by force": apply(
+        "crds", OUR_CRDS[0], CRDS.at("", OUR_CRD).manifest(spec={"names": {"shortNames": ["x"]}})
+    ),
+    "a CRD of others annotated": merge("crds", THEIR_CRD, {"metadata": {"annotations": {"a": "b"}}}, *EVERYBODY),
     "a CRD annotated": merge("crds", OUR_CRDS[0], {"metadata": {"annotations": {"a": "b"}}}, *EVERYBODY),
 }  # fmt: skip
 OUR_LEASE = LEASES.at(SYSTEM, "canary-controller")
 OURS = DEPLOYMENTS.at(SYSTEM, "canary-controller")
 POD = PODS.at(SYSTEM, "canary-controller-0").path()
+
+
+def minting(account: str, *open_to: str, namespace: str = SYSTEM, **spec: Any) -> Road:
+    """Ask for a token of an account, as `kubectl create token` does."""
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [], **spec},
+    }
+    return create("tokens", ACCOUNTS.at(namespace, account).path("token"), body, *open_to)
+
+
 OWN_ROADS: dict[str, Road] = {
     "our Deployment scaled": merge("own", OURS.path("scale"), {"spec": {"replicas": 0}}),
     "our Deployment changed": merge("own", OURS.path(), {"spec": {"minReadySeconds": 5}}),
     "our Deployment deleted": delete("own", OURS.path()),
+    "our namespace deleted": delete("own", NAMESPACES.at("", SYSTEM).path()),
+    "our namespace relabelled": merge("own", NAMESPACES.at("", SYSTEM).path(), {"metadata": {"labels": {"a": "b"}}}),
     "our pod deleted": delete("own", POD),
     "a pod in our name": create(
         "own",
         PODS.collection(SYSTEM),
         PODS.at(SYSTEM, "canary-controller-9").manifest(spec={"containers": [{"name": "c", "image": "x:1"}]}),
     ),
+    "a pod by a generated name": create(
+        "own",
+        PODS.collection(SYSTEM),
+        unnamed(PODS.at(SYSTEM, "x").manifest(spec={"containers": [{"name": "c", "image": "x:1"}]})),
+    ),
+    "all pods deleted": delete("own", PODS.collection(SYSTEM)),
+    "our Deployment by force": apply("own", OURS.path(), OURS.manifest(spec={"minReadySeconds": 5})),
+    "a role elsewhere": create("own", ROLES.collection(PLAIN), ROLES.at(PLAIN, "road").manifest(rules=[]), *EVERYBODY),
     "our configuration changed": merge("own", CONFIGMAPS.at(SYSTEM, "people").path(), TEXT),
     "an account deleted": delete("own", ACCOUNTS.at(SYSTEM, "canary-controller").path()),
     "a role of one's own": create("own", ROLES.collection(SYSTEM), ROLES.at(SYSTEM, "road").manifest(rules=[])),
     "a Lease taken": merge("leases", OUR_LEASE.path(), {"spec": {"holderIdentity": "me"}}, "pod"),
     "a Lease deleted": delete("leases", OUR_LEASE.path()),
     "a Lease made": create("leases", LEASES.collection(SYSTEM), LEASES.at(SYSTEM, "road").manifest(spec={}), "pod"),
-    "a token minted": Road(
-        "tokens",
-        "POST",
-        ACCOUNTS.at(SYSTEM, "canary-controller").path("token"),
-        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}},
-        JSON,
+    "a Lease by a generated name": create(
+        "leases",
+        LEASES.collection(SYSTEM),
+        unnamed(LEASES.at(SYSTEM, "x").manifest(spec={})),
+        "pod",
     ),
-    "a token minted for another": Road(
-        "tokens",
-        "POST",
-        ACCOUNTS.at(PLAIN, "default").path("token"),
-        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}},
-        JSON,
-        EVERYBODY,
+    "a Lease by force": apply("leases", OUR_LEASE.path(), OUR_LEASE.manifest(spec={"holderIdentity": "me"}), "pod"),
+    "a Lease emptied": merge("leases", OUR_LEASE.path(), {"spec": None}, "pod"),
+    "a Lease annotated": merge("leases", OUR_LEASE.path(), {"metadata": {"annotations": {"a": "b"}}}, "pod"),
+    "all Leases deleted": delete("leases", LEASES.collection(SYSTEM)),
+    "a Lease of others": create(
+        "leases", LEASES.collection(PLAIN), LEASES.at(PLAIN, "road").manifest(spec={}), *EVERYBODY
     ),
+    "a token minted": minting("canary-controller"),
+    "a token minted for long": minting("canary-controller", expirationSeconds=86_400),
+    "a token minted for an audience": minting("canary-controller", audiences=["https://elsewhere.example"]),
+    "a token minted as a pod's": minting(
+        "canary-controller", boundObjectRef={"apiVersion": "v1", "kind": "Pod", "name": "canary-controller-0"}
+    ),
+    "a token minted without an audience": minting("canary-controller", audiences=None),
+    "a token minted for the default account": minting("default"),
+    "a token minted for another": minting("default", *EVERYBODY, namespace=PLAIN),
 }  # fmt: skip
 
 

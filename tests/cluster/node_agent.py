@@ -11,6 +11,7 @@ import itertools
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ class NodeAgent:
         self._addresses = pod_addresses()
         self._closing = threading.Event()
         self._stream_closers: list[Any] = []
+        self._pushes: Counter[str] = Counter()
         self._register()
         self._watcher = threading.Thread(target=self._follow, name="node-agent", daemon=True)
         self._watcher.start()
@@ -91,6 +93,14 @@ class NodeAgent:
                 time.sleep(BEAT_SECONDS * (1 - share))
 
         threading.Thread(target=beat, name=f"slow-{name}", daemon=True).start()
+
+    def push_again(self, image: str) -> None:
+        """Put other bytes under a tag: pods that start from now on run them."""
+        self._pushes[image] += 1
+
+    def bytes_of(self, image: str) -> str:
+        """Return what a runtime resolves an image to now."""
+        return f"{image}@push-{self._pushes[image]}"
 
     def process_ids(self) -> dict[str, int]:
         """Return pod name -> process id of every pod that has a process."""
@@ -183,6 +193,7 @@ class RunningPod:
         self._restarts = 0
         self._ready_since: str | None = None
         self._start_time = now()
+        self._image_ids = [node.bytes_of(each["image"]) for each in pod["spec"]["containers"]]
         self._thread = threading.Thread(target=self._live, name=f"pod-{self.name}", daemon=True)
         self._thread.start()
 
@@ -360,13 +371,13 @@ class RunningPod:
             {
                 "name": each["name"],
                 "image": each["image"],
-                "imageID": each["image"],
+                "imageID": image_id,
                 "ready": ready,
                 "started": running_since is not None,
                 "restartCount": self._restarts,
                 "state": state,
             }
-            for each in self._pod["spec"]["containers"]
+            for each, image_id in zip(self._pod["spec"]["containers"], self._image_ids, strict=True)
         ]
         status = {
             "phase": "Running" if running_since or self._restarts else "Pending",

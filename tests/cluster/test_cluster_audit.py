@@ -1,6 +1,7 @@
 """The sweep of the audit against the real Deployment controller: how it numbers, what it leaves, what a hold shows."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_bed import Bed
@@ -12,7 +13,7 @@ from canary.audit.store import Book, FileStore
 from canary.clock import WallClock
 from canary.kube.client import Client, Intent
 from canary.kube.lease import HEARTBEAT_LEASE
-from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, LEASES
+from canary.kube.resources import CANARYPOLICIES, DAEMONSETS, DEPLOYMENTS, LEASES, STATEFULSETS, Resource
 from canary.lab import manifests
 from canary.lab.rehearsal.scenario import Alone
 from canary.metrics.scrape import ScrapeSource
@@ -86,7 +87,11 @@ class SweptShop:
     def swept(self) -> list[tuple[int, str]]:
         before = len(list(self.kept.lines()))
         assert self.inventory.sweep()
-        return [(each["revision"], each["kind"]) for each in readable(self.kept.lines(before))]
+        return [
+            (each["revision"], each["kind"])
+            for each in readable(self.kept.lines(before))
+            if "revision" in each and each["workload"] == self.ref.name
+        ]
 
 
 @pytest.fixture
@@ -124,6 +129,54 @@ def test_an_old_template_that_is_held_is_numbered_anew_and_is_no_change(shop: Sw
     shop.looked_at()
     assert {kind for _, kind in shop.swept()} <= {"Gap", "Note"}
     assert [page for page in shop.pages if page.opening] == []
+
+
+def test_a_stateful_set_and_a_daemon_set_are_on_record_by_their_revisions(shop: SweptShop) -> None:
+    bed, before = shop.bed, len(list(shop.kept.lines()))
+    kinds = {STATEFULSETS: {"replicas": 1, "serviceName": "none"}, DAEMONSETS: {}}
+    for resource, spec in kinds.items():
+        bed.make(resource, "store", shop.namespace, spec={**spec, **store("v1")})
+    bed.until(lambda: all(serving(shop, each, "v1") for each in kinds), "both serve v1")
+    shop.swept()
+    for resource in kinds:
+        changed = {"spec": {"template": store("v2")["template"]}}
+        bed.admin.merge_patch(resource.at(shop.namespace, "store"), changed, intent=Intent.NEUTRAL)
+    bed.until(lambda: all(serving(shop, each, "v2") for each in kinds), "both serve v2")
+    shop.swept()
+    shop.swept()
+    found = [
+        (each["workload"], each["kind"], each["version"]["version"])
+        for each in readable(shop.kept.lines(before))
+        if str(each["workload"]).endswith("/store") and "revision" in each
+    ]
+    assert sorted(found) == [
+        (f"{kind}/store", "Unpoliced", version)
+        for kind in ("daemonset", "statefulset")
+        for version in ("v1", "v2")
+    ]
+
+
+def store(version: str) -> dict[str, Any]:
+    labels = {"app": "store", "app.kubernetes.io/version": version}
+    pod = {"containers": [manifests.container(version, POD_PORT)], "tolerations": [{"operator": "Exists"}]}
+    return {
+        "selector": {"matchLabels": {"app": "store"}},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
+
+
+def serving(shop: SweptShop, resource: Resource, version: str) -> bool:
+    """Tell whether every pod of a set runs a version, and its controller has said so."""
+    stored = shop.bed.admin.get(resource.at(shop.namespace, "store")) or {}
+    status = stored.get("status") or {}
+    counts = [
+        status.get(name)
+        for name in ("updatedReplicas", "readyReplicas", "updatedNumberScheduled", "numberReady")
+    ]
+    seen = status.get("observedGeneration") == stored["metadata"]["generation"]
+    wanted = stored["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == version
+    settled = status.get("currentRevision") == status.get("updateRevision")
+    return seen and wanted and settled and [each for each in counts if each is not None] == [1, 1]
 
 
 def test_the_head_stands_on_the_heartbeats_lease_and_is_held_against_the_audit(

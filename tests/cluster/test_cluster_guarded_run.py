@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from cluster_bed import SYSTEM, USERS, Bed
+from cluster_bed import USERS, Bed
 from controller_rights import used
-from guard_on_bed import SETTINGS, create, fate, give_pod, installed
-from guard_roads import run_spec
-from shop_on_bed import Shop, shop_open
+from guarded_shop import guard_in_force, replaced_without_paused, shop_under_guard
+from shop_on_bed import Shop
 
-from canary.api.marks import TRUE, Mark, side_name
+from canary.api.marks import side_name
 from canary.api.reasons import Phase, Reason
-from canary.guard.policies import guard, version_of
 from canary.guard.policy import VALIDATING_BINDINGS
 from canary.kube.client import Intent
-from canary.kube.resources import CANARYRUNS, NAMESPACES
 from canary.lab import manifests
 
 pytest_plugins = ["cluster_fixtures"]
@@ -31,51 +28,27 @@ POLICY = {
     "drain": "5s",
     "analysis": ANALYSIS,
 }
-KNOWN = ("--platform-group", *SETTINGS.platform_groups, "--gitops-account", *SETTINGS.gitops_accounts)
 ROUTE = f"httproute/{manifests.NAME}"
 HALF = [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 1_000_000}]
 
 
 @pytest.fixture(scope="module")
 def guarded(bed: Bed) -> Iterator[Bed]:
-    give_pod(bed)
-    run = CANARYRUNS.at("default", "forged").manifest(spec=run_spec())
-    probe = create("runs", CANARYRUNS.collection("default"), run)
-
-    def not_yet() -> str:
-        said = fate(bed, probe, "admin")
-        return "" if said == "refused" else said
-
-    served = version_of(bed.admin.server_version())
-    with installed(bed, guard(SETTINGS, served), not_yet):
+    with guard_in_force(bed):
         yield bed
 
 
 @contextmanager
-def shop_under_guard(bed: Bed, name: str) -> Iterator[Shop]:
-    with shop_open(bed, name, RATE) as shop:
-        label = {"metadata": {"labels": {Mark.GUARDED.value: TRUE}}}
-        bed.admin.merge_patch(NAMESPACES.at("", name), label, intent=Intent.NEUTRAL)
-        words = ["--kubeconfig", str(bed.kubeconfig("pod")), "--controller-namespace", SYSTEM]
-        shop.start_controller(*words, "--guard", "required", *KNOWN)
+def slice_under_guard(bed: Bed, name: str) -> Iterator[Shop]:
+    with shop_under_guard(bed, name, RATE) as shop:
         shop.protect(**POLICY)
         shop.push()
         shop.reach_slice()
         yield shop
-        shop.stop_controller()
-
-
-def replaced_without_paused(shop: Shop) -> tuple[str, ...]:
-    stored = shop.deployment()
-    metadata = {name: stored["metadata"][name] for name in ("name", "namespace", "labels", "annotations")}
-    spec = {name: value for name, value in stored["spec"].items() if name != "paused"}
-    path = shop.bed.folder / f"{shop.namespace}.json"
-    path.write_text(json.dumps({**stored, "metadata": metadata, "spec": spec}))
-    return ("replace", "-f", str(path))
 
 
 def test_a_change_is_promoted_past_everything_that_others_try(guarded: Bed) -> None:
-    with shop_under_guard(guarded, "warded") as shop:
+    with slice_under_guard(guarded, "warded") as shop:
         target, side = f"deployment/{manifests.NAME}", f"deployment/{side_name(manifests.NAME)}"
         roads = {
             "raise": ("patch", ROUTE, "--type=json", "-p", json.dumps(HALF)),
@@ -108,7 +81,7 @@ def test_a_change_is_promoted_past_everything_that_others_try(guarded: Bed) -> N
 
 def test_a_guard_that_is_broken_stops_every_raise_until_it_is_whole_again(guarded: Bed) -> None:
     binding = VALIDATING_BINDINGS.at("", "canary-guard-workload")
-    with shop_under_guard(guarded, "broken-guard") as shop:
+    with slice_under_guard(guarded, "broken-guard") as shop:
         weaker = {"spec": {"validationActions": ["Audit"]}}
         guarded.admin.merge_patch(binding, weaker, intent=Intent.NEUTRAL)
         shop.until(

@@ -10,19 +10,23 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import guard_pods as running
 import guard_roads as roads
 import guard_surroundings as further
 import pytest
 from cluster_bed import Bed
 from guard_on_bed import (
+    APPLY,
     EVERYBODY,
     SETTINGS,
     Road,
     fate,
+    forget_safety_policies,
     give_pod,
     installed,
     merge,
     rights_given,
+    send,
     travel,
     type_warnings,
 )
@@ -31,9 +35,10 @@ from canary.api.change import ChangeAnnotation
 from canary.guard.fingerprint import KINDS, Fingerprint, differences
 from canary.guard.mutations import MUTATIONS, manifests
 from canary.guard.policies import guard, policies, version_of
-from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Settings
+from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Policy, Settings
+from canary.kube import resources
 from canary.kube.client import Intent
-from canary.kube.resources import CANARYREQUESTS
+from canary.kube.resources import CANARYREQUESTS, Resource
 from canary.kube.transport import JSON, MERGE_PATCH
 from canary.lab.clock import SimClock
 
@@ -47,6 +52,7 @@ TABLES: dict[str, dict[str, Road]] = {
     "G3": further.SERVICE_ROADS,
     "G2": further.SCALES,
     "G6": further.ENDPOINT_ROADS,
+    "G7": {f"{table}, {name}": road for table, rows in running.ROADS.items() for name, road in rows.items()},
     "G9": further.CONFIG_ROADS,
     "G11": further.SCOPE_ROADS,
     "G12": further.OWN_ROADS,
@@ -62,6 +68,7 @@ def guarded(bed: Bed) -> Iterator[Bed]:
     give_pod(bed)
     roads.guarded_world(bed)
     further.surroundings(bed)
+    running.pods_of_the_world(bed)
     every = [(road, user) for table in TABLES.values() for road in table.values() for user in EVERYBODY]
     closed = {road.policy: (road, user) for road, user in every if user not in road.open_to}
 
@@ -71,6 +78,7 @@ def guarded(bed: Bed) -> Iterator[Bed]:
 
     with rights_given(bed), installed(bed, guard(SETTINGS, OLDER), not_yet):
         yield bed
+    forget_safety_policies(bed)
 
 
 def test_the_server_has_nothing_to_say_against_the_types(guarded: Bed) -> None:
@@ -161,12 +169,33 @@ def test_every_rule_is_the_first_to_refuse_something(guarded: Bed) -> None:
     assert [(name, says) for name, says in rules if says not in said] == []
 
 
-@pytest.mark.parametrize("rule", TABLES)
-def test_a_rule_is_asked_at_least_forty_times(rule: str) -> None:
-    table = TABLES[rule]
-    denied = sum(user not in road.open_to for road in table.values() for user in EVERYBODY)
-    assert len(table) * len(EVERYBODY) >= 40
-    assert 0 < denied < len(table) * len(EVERYBODY)
+LEAST_ASKED = 40
+COLLECTIONS = tuple(f"/{each.plural}" for each in vars(resources).values() if isinstance(each, Resource))
+COLLECTIONS += ("/endpoints", "/secrets")
+NO_COLLECTION = "namespaces"  # of which the API server deletes no collections
+SENT = [(road, user) for table in TABLES.values() for road in table.values() for user in EVERYBODY]
+"""Every request that the test of roads sends, and by whom."""
+
+
+@pytest.mark.parametrize("policy", policies(SETTINGS), ids=lambda policy: policy.name)
+def test_a_policy_is_asked_at_least_forty_times_for_leave_and_refusal(policy: Policy) -> None:
+    asked = [user in road.open_to for road, user in SENT if road.policy == policy.name]
+    assert len(asked) >= LEAST_ASKED
+    assert {True, False} <= set(asked)
+
+
+@pytest.mark.parametrize("policy", policies(SETTINGS), ids=lambda policy: policy.name)
+def test_a_policy_is_asked_in_every_manner_that_its_operations_know(policy: Policy) -> None:
+    """A name that the server makes up, an apply by force, a whole collection; all of them are dry runs."""
+    here = [road for road, _ in SENT if road.policy == policy.name]
+    for each in (each for each in policy.requests if any("/" not in kind for kind in each.resources)):
+        shown = {
+            "CREATE": any("generateName" in str(road.body) for road in here),
+            "UPDATE": any(road.media == APPLY for road in here),
+            "DELETE": any(road.method == "DELETE" and road.path.endswith(COLLECTIONS) for road in here),
+        }
+        missing = [operation for operation in each.operations if not shown[operation]]
+        assert missing == (["DELETE"] if policy.name == NO_COLLECTION else [])
 
 
 # -- is it still in place? -------------------------------------------------------------------------------------------
@@ -245,6 +274,9 @@ def written(guarded: Bed) -> Iterator[Bed]:
 
 REQUESTS = CANARYREQUESTS.collection(roads.SHOP)
 FLAGS = ("--platform-group", *SETTINGS.platform_groups, "--gitops-account", *SETTINGS.gitops_accounts)
+HELD = ("alice", "agent", "admin", "account")  # whom the hold is carried through
+WRITES = {name: road for name, road in roads.WORKLOAD.items() if road.method in ("PATCH", "PUT")}
+ASKING = {name: road for name, road in roads.REQUESTS.items() if road.method == "POST"}
 CARRIED = {
     name: road
     for name, road in roads.WORKLOAD.items()
@@ -285,13 +317,10 @@ def test_a_guard_of_other_settings_or_out_of_sight_is_no_guard(written: Bed) -> 
     assert "is not known" in blind.broken(roads.SHOP)
 
 
-@pytest.mark.parametrize("user", ["alice", "agent", "admin", "account"])
+@pytest.mark.parametrize("user", HELD)
 @pytest.mark.parametrize("name", CARRIED)
 def test_the_hold_is_carried_through_every_write(written: Bed, name: str, user: str) -> None:
-    road = CARRIED[name]
-    body = road.body(written) if callable(road.body) else road.body
-    who, query = "controller" if user == "account" else user, {"dryRun": "All", **road.query}
-    status, stored = written.ask(who, road.method, road.path, body, road.media, **query)
+    status, stored = send(written, CARRIED[name], user)
     assert status == 200, stored
     assert stored["spec"]["paused"] is True
     assert not any(
@@ -299,6 +328,35 @@ def test_the_hold_is_carried_through_every_write(written: Bed, name: str, user: 
         for entry in stored["metadata"]["managedFields"]
         if entry["manager"] not in ("python", "OpenAPI-Generator", "canary-controller", "pipeline")
     )
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_changed_template_names_its_writer_and_nothing_else_does(written: Bed, name: str) -> None:
+    road, key = WRITES[name], ChangeAnnotation.CHANGED_BY
+    before = written.ask("admin", "GET", road.path)[1]
+    for user in EVERYBODY:
+        status, stored = send(written, road, user)
+        if status == 200:
+            changed = stored["spec"]["template"] != before["spec"]["template"]
+            noted = (stored["metadata"].get("annotations") or {}).get(key)
+            assert noted == (roads.NAMES[user][0] if changed else None), user
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_request_is_in_the_name_of_who_makes_it_or_is_refused(written: Bed, name: str) -> None:
+    for user in EVERYBODY:
+        status, stored = send(written, ASKING[name], user)
+        assert status in (201, 403), (user, stored)
+        if status == 201:
+            assert stored["spec"]["requester"] == roads.NAMES[user][0]
+            assert set(roads.NAMES[user][1]) <= set(stored["spec"]["groups"])
+
+
+def test_what_writes_is_asked_at_least_forty_times() -> None:
+    asked = {"hold": len(CARRIED) * len(HELD)}
+    asked |= {"writer": len(WRITES) * len(EVERYBODY), "requester": len(ASKING) * len(EVERYBODY)}
+    assert asked.keys() == {each.name for each in MUTATIONS}
+    assert min(asked.values()) >= LEAST_ASKED
 
 
 def test_the_controller_still_opens_the_lock(written: Bed) -> None:

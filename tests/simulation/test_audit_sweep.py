@@ -17,7 +17,7 @@ from canary.audit.store import FileStore, open_store
 from canary.core.telling.page_texts import Place
 from canary.kube.client import Client, Intent
 from canary.kube.lease import HEARTBEAT_LEASE
-from canary.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, REPLICASETS
+from canary.kube.resources import DEPLOYMENTS, HTTPROUTES, LEASES, NAMESPACES, REPLICASETS, SERVICES
 from canary.lab import manifests
 from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
@@ -55,7 +55,17 @@ class Swept(Street):
         """Sweep; return what was put on record: revisions and their kinds."""
         before = len(self.records)
         assert self.inventory.sweep()
-        return [(record["revision"], record["kind"]) for record in self.records[before:]]
+        return [(each["revision"], each["kind"]) for each in self.records[before:] if "revision" in each]
+
+    def edits(self) -> list[tuple[str, str, str]]:
+        """Sweep; return what was put on record of edits: what, by whom, and the sentence."""
+        before = len(self.records)
+        assert self.inventory.sweep()
+        return [
+            (each["workload"], each["by"], each["message"])
+            for each in self.records[before:]
+            if "spec" in each
+        ]
 
     def calls(self) -> list[Page]:
         return [page for page in self.pages if page.opening is Opening.ACTION_NEEDED]
@@ -90,7 +100,36 @@ def test_another_controller_reads_what_the_first_one_recorded(street: Swept) -> 
     street.swept()
     hands = build_hands(street.cluster, street.clock, street.shop, street.setting)
     assert Inventory(hands, street.kept, street.pages.append, cluster="lab", namespace=None).sweep()
-    assert len(street.records) == 1
+    assert [each["kind"] for each in street.records] == ["Initial", "Route", "Service", "Policy"]
+
+
+def test_every_edit_of_a_route_a_service_or_a_policy_by_others_is_on_record_and_ours_is_not(
+    street: Swept,
+) -> None:
+    street.swept()
+    street.push()
+    street.until(Phase.PROMOTED).tidied()
+    assert street.edits() == []
+    route = HTTPROUTES.at(manifests.NAMESPACE, manifests.NAME)
+    street.lee.merge_patch(route, {"spec": {"hostnames": ["b.example"]}}, intent=Intent.NEUTRAL)
+    street.lee.create(SERVICES, road(), intent=Intent.NEUTRAL)
+    [changed, made] = street.edits()
+    assert changed[0] == f"httproute/{manifests.NAME}"
+    assert "the spec of httproute/checkout was changed" in changed[2]
+    assert made[::2] == ("service/road", "service/road is on record from here on")
+    assert street.edits() == []
+    stored = street.lee.get(SERVICES.at(manifests.NAMESPACE, "road")) or {}
+    street.lee.delete(
+        SERVICES.at(manifests.NAMESPACE, "road"), uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL
+    )
+    assert [each[2] for each in street.edits()] == ["service/road was deleted"]
+    assert street.edits() == []
+    assert not verify(street.kept.lines()).fault
+
+
+def road() -> dict[str, Any]:
+    spec = {"selector": {"app": "road"}, "ports": [{"port": 80}]}
+    return SERVICES.at(manifests.NAMESPACE, "road").manifest(spec=spec)
 
 
 def test_a_promoted_version_is_covered_by_the_record_of_its_commit(street: Swept) -> None:

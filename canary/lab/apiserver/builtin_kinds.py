@@ -12,6 +12,7 @@ from canary.kube.resources import (
     CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRDS,
+    DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
@@ -24,6 +25,7 @@ from canary.kube.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    STATEFULSETS,
     Resource,
 )
 from canary.lab.apiserver.objects import Object
@@ -275,6 +277,8 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
         "schema": _REPLICA_SET,
         "defaults": _template_defaults,
     },
+    STATEFULSETS: _COUNTED,
+    DAEMONSETS: _COUNTED,
     CONTROLLERREVISIONS: {"rules": _revision_rules},
     ENDPOINTSLICES: {"schema": _ENDPOINT_SLICE, "counts_generations": True},
     PDBS: {**_COUNTED, "short_names": ("pdb",)},
