@@ -15,8 +15,8 @@ from cluster_bed import Bed
 from guarded_shop import shop_under_guard
 from shop_on_bed import COLLAPSE, Shop
 
-from canary.api.marks import Mark, side_name
-from canary.api.reasons import GROUP, Phase
+from canary.api.marks import Mark, side_name, way_back_name
+from canary.api.reasons import GROUP, PPM, Phase
 from canary.audit.chain import decoded
 from canary.audit.store import FileStore
 from canary.errors import CanaryError
@@ -48,7 +48,7 @@ WAITING = {
 }
 REASON = "INC-481: payments are down, and the whole shop needs the fix"
 READ = "read the plan, and the change is small"
-SWEPT_SECONDS, END_SECONDS = 100.0, 240.0
+SWEPT_SECONDS, END_SECONDS, SERVED_SECONDS = 100.0, 240.0, 150.0
 NEWER = "v2.32.0"
 
 
@@ -83,7 +83,7 @@ class BrokenGlass:
     paused: Object
     """The run after it."""
     ended: Object = field(default_factory=dict[str, Any])
-    """The same run after the Deployment was deleted and made anew."""
+    """The same run after the Deployment was deleted and made anew, and the last good version served."""
     recreated: Object = field(default_factory=dict[str, Any])
     """The Deployment that was made, once it is held."""
     told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -108,10 +108,9 @@ def break_the_glass(bed: Bed) -> BrokenGlass:
         do(shop, "bob", "annotate", f"deployment/{NAME}", f"{Mark.BREAK_GLASS}={REASON}")
         do(shop, "bob", "delete", f"deployment/{NAME}")
         shop.apply(shop.manifest(NEWER))
-        notes.ended = shop.reach(Phase.SUPERSEDED)
-        shop.until(
-            lambda: Mark.GUARDED in shop.deployment()["metadata"]["labels"], "the new Deployment is adopted"
-        )
+        last_good = way_back_name(NAME)
+        shop.until(lambda: _share(shop, last_good) == PPM, "the last good version serves", SERVED_SECONDS)
+        notes.ended = bed.admin.get(CANARYRUNS.at(shop.namespace, paused["metadata"]["name"])) or {}
         notes.recreated = shop.deployment()
         shop.until(lambda: "Bypass" in str(_recorded(path)), "it is on record", SWEPT_SECONDS)
         shop.until(
@@ -119,6 +118,14 @@ def break_the_glass(bed: Bed) -> BrokenGlass:
         )
         notes.recorded, notes.told = _recorded(path), pages(shop)
     return notes
+
+
+def _share(shop: Shop, service: str) -> int:
+    """Return the weight of a Service in the shop's route."""
+    route = shop.bed.admin.get(HTTPROUTES.at(shop.namespace, NAME)) or {}
+    return {ref["name"]: ref.get("weight", 1) for ref in route["spec"]["rules"][0]["backendRefs"]}.get(
+        service, 0
+    )
 
 
 def _recorded(path: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ policy that it names.
 """
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from cluster_bed import (
 )
 
 from canary.api.reasons import GROUP, Verb
-from canary.errors import UnavailableError
+from canary.errors import RefusedError, UnavailableError
 from canary.guard.fingerprint import KINDS
 from canary.guard.policies import policies
 from canary.guard.policy import VALIDATING, Settings
@@ -184,10 +184,16 @@ def rights_given(bed: Bed) -> Generator[None]:
 
 
 def forget_safety_policies(bed: Bed) -> None:
-    """Delete them all, once nothing guards them: they would rule the shops of every other test."""
-    for each in bed.admin.list(SAFETYPOLICIES):
-        ref = SAFETYPOLICIES.at("", each["metadata"]["name"])
-        bed.admin.delete(ref, uid=each["metadata"]["uid"], intent=Intent.NEUTRAL)
+    """Delete them all, as soon as nothing guards them: they would rule the shops of every other test."""
+
+    def gone() -> bool:
+        left = [each["metadata"] for each in bed.admin.list(SAFETYPOLICIES)]
+        with suppress(RefusedError):  # the server forgets a policy a moment after it is deleted
+            for each in left:
+                bed.admin.delete(SAFETYPOLICIES.at("", each["name"]), uid=each["uid"], intent=Intent.NEUTRAL)
+        return not left
+
+    bed.until(gone, "the safety policies are gone")
 
 
 def give_pod(bed: Bed) -> None:
