@@ -64,6 +64,7 @@ def guarded(bed: Bed) -> Iterator[Bed]:
     with guard_in_force(bed):
         yield bed
     forget_safety_policies(bed)
+    assert bed.kubectl("admin", "delete", "clusterrolebinding/attackers").returncode == 0
 
 
 def delete(bed: Bed, user: str, resource: Resource, name: str, namespace: str = "") -> tuple[int, str]:
