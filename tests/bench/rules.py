@@ -15,7 +15,7 @@ from vectorised import Mixes, Trials
 
 from canary.core.detect import noise
 from canary.core.detect.monitors import Settings
-from canary.core.detect.startmix import Direction, Grid
+from canary.core.detect.startmix import Cap, Direction, Grid
 from canary.lab.shop.worlds import World
 
 FALSE_ROLLBACK = 0.001
@@ -178,7 +178,9 @@ def orders_alone(kept: Record, _: Fault) -> Floats:
 
 def oracle(kept: Record, fault: Fault) -> Floats:
     """It knows how large the fault would be, and has no cap."""
-    return _mixture(kept, Grid(Direction.DROP, (min(fault.ratio, 0.99),), (1.0,), 1.0, 200.0))
+    return _mixture(
+        kept, Grid(Direction.DROP, (min(fault.ratio, 0.99),), (1.0,), 1.0, Cap(200.0, second_look=False))
+    )
 
 
 def cusum(kept: Record, _: Fault) -> Floats:

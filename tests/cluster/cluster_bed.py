@@ -122,18 +122,18 @@ class Bed:
     def _open(self) -> None:
         self.folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="canary-bed-")))
         self._write_keys()
-        self.etcd = self._start("etcd", self._etcd_command())
-        self.apiserver = self._start("kube-apiserver", self._apiserver_command())
+        self.etcd = self.start("etcd", self._etcd_command())
+        self.apiserver = self.start("kube-apiserver", self._apiserver_command())
         self.apiserver.wait_until(self._api_ready, READY_SECONDS)
         self._note("API server")
         self.admin = self.client("admin")
         self._ending.callback(self._close_transports)
-        self.controller_manager = self._start("kube-controller-manager", self._manager_command())
+        self.controller_manager = self.start("kube-controller-manager", self._manager_command())
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.install_crd, [*crds(), *self._gateway_crds()]))
         self._note("CRDs")
         self._install_rights()
-        self.traefik = self._start(
+        self.traefik = self.start(
             "traefik", self._traefik_command(), KUBECONFIG=str(self.kubeconfig("admin"))
         )
         self.make(GATEWAYCLASSES, "traefik", spec={"controllerName": "traefik.io/gateway-controller"})
@@ -146,7 +146,8 @@ class Bed:
     def _note(self, what: str) -> None:
         self.started_in[what] = time.monotonic() - self._begun
 
-    def _start(self, name: str, command: list[str | Path], **environment: str) -> Server:
+    def start(self, name: str, command: list[str | Path], **environment: str) -> Server:
+        """Start a server that ends with the bed at the latest."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **environment}
         server = Server(name, command, self.folder / f"{name}.log", env)
         self._ending.callback(server.stop)
@@ -220,12 +221,12 @@ class Bed:
     def restart_controller_manager(self) -> None:
         """Kill the controller-manager and start it anew."""
         self.controller_manager.kill()
-        self.controller_manager = self._start("kube-controller-manager", self._manager_command())
+        self.controller_manager = self.start("kube-controller-manager", self._manager_command())
 
     def restart_apiserver(self) -> None:
         """Kill the API server and start it anew; return when it answers."""
         self.apiserver.kill()
-        self.apiserver = self._start("kube-apiserver", self._apiserver_command())
+        self.apiserver = self.start("kube-apiserver", self._apiserver_command())
         self.apiserver.wait_until(self._api_ready, READY_SECONDS)
 
     def _api_ready(self) -> bool:

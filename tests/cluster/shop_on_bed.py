@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 from cluster_bed import Bed
+from envoy_gateway import EnvoyGateway, open_envoy
 
 from canary.api.marks import side_name
 from canary.api.reasons import Phase
@@ -115,10 +116,16 @@ class Chronicle:
 class Shop:
     """One shop in a namespace of its own."""
 
-    def __init__(self, bed: Bed, namespace: str, ending: ExitStack) -> None:
+    def __init__(self, bed: Bed, namespace: str, ending: ExitStack, envoy: bool = False) -> None:
         self.bed = bed
         self.namespace = bed.namespace(namespace)
-        self.port = bed.gateway(namespace)
+        self.envoy: EnvoyGateway | None = None
+        if envoy:
+            self.envoy = open_envoy(bed, namespace)
+            self.port = self.envoy.port
+            ending.callback(self.envoy.close)
+        else:
+            self.port = bed.gateway(namespace)
         self.chronicle = Chronicle(bed, namespace)
         ending.callback(self.chronicle.close)
         self.pages = Receiver()
@@ -336,10 +343,10 @@ class Shop:
 
 
 @contextmanager
-def shop_open(bed: Bed, namespace: str, orders_per_second: float) -> Generator[Shop]:
-    """Open a shop, and end everything of it: what stands at the API server stays, for the bed ends soon."""
+def shop_open(bed: Bed, namespace: str, orders_per_second: float, *, envoy: bool = False) -> Generator[Shop]:
+    """Open a shop behind Traefik or Envoy, and end everything of it: what stands at the API server stays."""
     with ExitStack() as ending:
-        shop = Shop(bed, namespace, ending)
+        shop = Shop(bed, namespace, ending, envoy)
         shop.open(orders_per_second)
         yield shop
 
