@@ -9,7 +9,7 @@ from steady_looks import BASKETS, LATE, NO_WAIT, ORDERS_ONLY, SHOP, arm, fed, he
 
 from canary.api.reasons import Reason, Verdict
 from canary.core.detect.counters import SiteCounts
-from canary.core.detect.family import ExtraMonitor, MonitorName, Settings, start, update
+from canary.core.detect.family import ExtraMonitor, MonitorName, Settings, dump, load, start, update
 
 
 def test_a_collapse_is_rolled_back_at_the_second_look_and_says_what_it_cost() -> None:
@@ -29,6 +29,14 @@ def test_a_collapse_is_rolled_back_at_the_second_look_and_says_what_it_cost() ->
     assert effect.high is not None
     assert effect.high < 0.15
     assert "-100 %" in judgement.message
+
+
+def test_what_waits_for_the_second_look_is_kept_through_a_restart_and_is_short() -> None:
+    state = fed(SHOP, look(605.0, 0.0), state=healthy())
+    assert any(mix.held for tests in state.mixes.values() for mix in tests)
+    assert load(dump(state)) == state
+    assert len(dump(state)) <= 3_000
+    assert verdict(SHOP, fed(SHOP, look(610.0, 0.0), state=load(dump(state)))).verdict is Verdict.ROLL_BACK
 
 
 def test_errors_that_rise_are_named() -> None:
