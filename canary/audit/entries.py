@@ -123,6 +123,7 @@ def entry_of(run: Run, what: Due, changes: Sequence[str] = ()) -> dict[str, Any]
         "change": spec.change.wire(),
         "findings": [each.id for each in spec.findings],
         "approvals": [each.wire() for each in status.approvals],
+        **({"bypass": status.bypass.wire()} if status.bypass is not None else {}),
         "evidence": _evidence(status.analysis),
         "told": {each.reason: sorted(each.delivered) for each in status.notices if each.delivered},
         **({"changes": list(changes)} if kind is RecordKind.START and changes else {}),

@@ -16,7 +16,7 @@ from canary.audit.chain import Head, Record, parse_head, readable, verify
 from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
 from canary.audit.store import open_store
-from canary.audit.words import unsaid
+from canary.audit.words import Witnesses, unsaid
 from canary.cli.arguments import access_of, add_access, add_output
 from canary.cli.documents import schema_name
 from canary.cli.exits import Exit
@@ -28,6 +28,7 @@ from canary.core.telling.wording import moment
 from canary.errors import RefusedError
 from canary.kube.resources import CANARYREQUESTS
 from canary.operator.objects import run_of
+from canary.operator.people import read_people
 
 ACTIONS = ("list", "show", "verify", "export")
 ADDRESS = "CANARY_AUDIT"
@@ -45,6 +46,20 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="bearer token of an https audit")
     parser.add_argument(
+        "--from", dest="since", type=day, metavar="TIME", help="not before: 2026-03-05, or RFC 3339"
+    )
+    parser.add_argument(
+        "--to", dest="until", type=last_moment, metavar="TIME", help="not after; a day ends with it"
+    )
+    kinds = [kind.value for kind in RecordKind]
+    parser.add_argument("--kind", choices=kinds, metavar="KIND", help=f"only these: {', '.join(kinds)}")
+    _add_proofs(parser)
+    add_output(parser, ("table", "json", "csv"))
+    add_access(parser)
+
+
+def _add_proofs(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "--head",
         action="append",
         default=[],
@@ -59,18 +74,14 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "--requests",
         action="store_true",
-        help="verify: also whether the requests in the cluster say what the approvals on record say",
+        help="verify: also whether the requests in the cluster say what approvals and bypasses on record say",
     )
     parser.add_argument(
-        "--from", dest="since", type=day, metavar="TIME", help="not before: 2026-03-05, or RFC 3339"
+        "--people",
+        type=Path,
+        metavar="FILE",
+        help="verify --requests: who is who, as the controller has it; their security keys are checked again",
     )
-    parser.add_argument(
-        "--to", dest="until", type=last_moment, metavar="TIME", help="not after; a day ends with it"
-    )
-    kinds = [kind.value for kind in RecordKind]
-    parser.add_argument("--kind", choices=kinds, metavar="KIND", help=f"only these: {', '.join(kinds)}")
-    add_output(parser, ("table", "json", "csv"))
-    add_access(parser)
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
@@ -176,8 +187,7 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     found = verify(store.lines(), outside)
     fault = found.fault or ("" if found.records else "the audit holds no record")
     if given.requests and not fault:
-        session, namespace = Session(access_of(given), terminal), given.namespace or None
-        fault = "; ".join(islice(_unsaid(session, readable(store.lines()), namespace), MAX_FAULTS))
+        fault = "; ".join(islice(_unsaid(given, readable(store.lines()), terminal), MAX_FAULTS))
     if given.output == "json":
         document = {"records": found.records, "head": str(found.head), "heads": len(outside), "fault": fault}
         terminal.json({"schema": schema_name("verified"), **document})
@@ -192,11 +202,14 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     return Exit.FAILED if fault else Exit.DONE
 
 
-def _unsaid(session: Session, records: Iterable[Record], namespace: str | None) -> Iterator[str]:
-    """Yield what the records say that people approved, and the requests in the cluster do not."""
+def _unsaid(given: Namespace, records: Iterable[Record], terminal: Terminal) -> Iterator[str]:
+    """Yield what the records say that people said, and the requests in the cluster do not."""
+    session, namespace = Session(access_of(given), terminal), given.namespace or None
+    people = read_people(given.people) if given.people is not None else None
     with session.asking("list", "canaryrequests", namespace):
         requests = session.client.list(CANARYREQUESTS, namespace)
-    return unsaid(records, requests, {(run.namespace, run.name) for run in session.runs(namespace)})
+    runs = {(run.namespace, run.name) for run in session.runs(namespace)}
+    return unsaid(records, Witnesses(requests, runs, people))
 
 
 def _heads_of_runs(session: Session, namespace: str | None) -> list[Head]:

@@ -45,11 +45,19 @@ class PeopleFile:
 
     def _fresh(self) -> People:
         try:
-            with self._path.open("rb") as file:
-                text = file.read(MAX_BYTES + 1)
-            if len(text) > MAX_BYTES:
-                raise RefusedError(f"it has more than {MAX_BYTES} bytes")
-            return parse_people(yaml.safe_load(text))
-        except (OSError, yaml.YAMLError, RefusedError) as error:
-            logger.error("the identity map %s cannot be read, no approval counts: %s", self._path, error)
+            return read_people(self._path)
+        except RefusedError as error:
+            logger.error("%s; no approval counts", error)
             return People()
+
+
+def read_people(path: Path) -> People:
+    """Read an identity map. Raise RefusedError, with its path and what is wrong, where that cannot be done."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise RefusedError(f"it has more than {MAX_BYTES} bytes")
+        return parse_people(yaml.safe_load(text))
+    except (OSError, yaml.YAMLError, RefusedError) as error:
+        raise RefusedError(f"the identity map {path} cannot be read: {error}") from error

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from cli_bed import Bed, Said
 from run_story import a_run, rolled_back
+from security_key import SecurityKey
 
 from canary.audit.chain import Head, head_of, linked
 from canary.audit.entries import due, entry_of
 from canary.audit.store import Book, FileStore
 from canary.cli.auditing import ADDRESS
-from canary.core.decision import Limits
+from canary.core.decision import Limits, Run
+from canary.core.rules.approvals import signed_text
 from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYREQUESTS
 from canary.operator.objects import run_of
@@ -134,32 +136,30 @@ def test_the_runs_in_the_cluster_are_heads_from_outside(cli: Bed, path: Path) ->
 WHY = "read the plan; the migration is additive"
 
 
+def asked(cli: Bed, run: Run, name: str, **more: Any) -> dict[str, Any]:
+    """Ask as dana; return what of it stands in a status."""
+    said = {"verb": "approve", "reason": WHY, **more}
+    if said["verb"] == "approve":
+        said["digest"] = run.spec.digest
+    spec = {"subject": {"kind": "CanaryRun", "name": run.name, "uid": run.uid}, **said}
+    dana = Client(cli.cluster.transport(cli.people["dana"]))
+    dana.create(CANARYREQUESTS, CANARYREQUESTS.at("shop", name).manifest(spec=spec), intent=Intent.NEUTRAL)
+    return {"request": name, "requester": "dana", **said}
+
+
+def recorded(run: Run, path: Path, **words: Any) -> Path:
+    """Put a run on record, each record with these words of people."""
+    book = Book(FileStore(path))
+    for each in due(run.status):
+        book.append({**entry_of(run, each), **words})
+    return path
+
+
 def approved(cli: Bed, tmp_path: Path, **lies: Any) -> Path:
     """An audit whose run was approved by dana, as her request in the cluster says; `lies` are the record's."""
-    stored = rolled_back(a_run())
-    run = run_of(cli.put(stored), Limits())
-    spec = {
-        "verb": "approve",
-        "subject": {"kind": "CanaryRun", "name": run.name, "uid": run.uid},
-        "digest": run.spec.digest,
-        "reason": WHY,
-    }
-    dana = Client(cli.cluster.transport(cli.people["dana"]))
-    dana.create(
-        CANARYREQUESTS, CANARYREQUESTS.at("shop", "of-dana").manifest(spec=spec), intent=Intent.NEUTRAL
-    )
-    wire = {
-        "request": "of-dana",
-        "verb": "approve",
-        "requester": "dana",
-        "digest": run.spec.digest,
-        "reason": WHY,
-    }
-    approval = {**wire, "counts": True, "at": "2026-03-05T00:00:00Z", **lies}
-    book, path = Book(FileStore(tmp_path / "approved.jsonl")), tmp_path / "approved.jsonl"
-    for each in due(run.status):
-        book.append({**entry_of(run, each), "approvals": [approval]})
-    return path
+    run = run_of(cli.put(rolled_back(a_run())), Limits())
+    word = {**asked(cli, run, "of-dana"), "counts": True, "at": "2026-03-05T00:00:00Z", **lies}
+    return recorded(run, tmp_path / "approved.jsonl", approvals=[word])
 
 
 def test_approvals_on_record_are_held_against_the_requests_that_the_api_server_verified(
@@ -187,6 +187,113 @@ def test_an_approval_that_nobody_gave_is_found_though_the_chain_holds(
     assert said.code == 1
     assert says in said.out
     assert said.out.splitlines()[0].startswith("BROKEN: record 1: the approval of ")
+
+
+def bypassed(cli: Bed, tmp_path: Path, **lies: Any) -> Path:
+    """An audit whose run was let past the rules by dana, as status and request say; `lies` are put over it."""
+    stored = rolled_back(a_run())
+    run = run_of(cli.put(stored), Limits())
+    word = asked(cli, run, "glass", verb="bypass")
+    times = {"at": "2026-03-05T03:12:00Z", "expiresAt": "2026-03-05T04:12:00Z"}
+    stored["status"]["bypass"] = {
+        **{name: word[name] for name in ("request", "requester", "reason")},
+        **times,
+        **lies,
+    }
+    stored["status"]["timeline"][0] |= {"reason": "BypassUsed", "by": "dana"}
+    return recorded(
+        run_of({**stored, "metadata": {**stored["metadata"], "uid": run.uid}}, Limits()), tmp_path / "b.jsonl"
+    )
+
+
+def test_a_bypass_on_record_is_held_against_its_request(cli: Bed, tmp_path: Path) -> None:
+    path = bypassed(cli, tmp_path)
+    assert '"bypass":{' in path.read_text()
+    assert audit(cli, path, "verify", "--requests").code == 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "says"),
+    [
+        ({"requester": "sam"}, "the bypass of sam is not what the request glass says (requester)"),
+        ({"reason": "all is well"}, "the bypass of dana is not what the request glass says (reason)"),
+        ({"request": "none"}, "the bypass of dana names the request none, which is not there"),
+    ],
+)
+def test_a_bypass_that_nobody_asked_for_is_found(
+    cli: Bed, tmp_path: Path, lie: dict[str, Any], says: str
+) -> None:
+    path = bypassed(cli, tmp_path, **lie)
+    assert audit(cli, path, "verify").code == 0
+    said = audit(cli, path, "verify", "--requests")
+    assert (said.code, says in said.out) == (1, True), said.out
+
+
+def test_a_record_of_a_bypass_that_names_no_request_is_found(cli: Bed, tmp_path: Path) -> None:
+    run = run_of(cli.put(rolled_back(a_run())), Limits())
+    path = recorded(run, tmp_path / "b.jsonl", kind="Bypass", by="dana")
+    said = audit(cli, path, "verify", "--requests")
+    assert (said.code, "the bypass of dana names no request" in said.out) == (1, True), said.out
+
+
+def present(cli: Bed, tmp_path: Path, key: SecurityKey, **altered: str) -> Path:
+    """An audit that counts an approval of dana by her key, which signed the text with these parts altered."""
+    run = run_of(cli.put(rolled_back(a_run())), Limits())
+    ends = "2026-03-05T16:00:00Z"
+    parts = {
+        "digest": run.spec.digest,
+        "requester": "dana",
+        "expires": "2026-03-05T16:00:00.000000Z",
+        **altered,
+    }
+    text = signed_text(
+        "approve",
+        f"{run.namespace}/{run.name}",
+        *(parts[name] for name in ("digest", "requester", "expires")),
+    )
+    word = asked(cli, run, "of-dana", signature=key.sign(text), expiresAt=ends)
+    word = {**word, "counts": True, "present": True, "at": "2026-03-05T00:00:00Z"}
+    return recorded(run, tmp_path / "present.jsonl", approvals=[word])
+
+
+def people_of(tmp_path: Path, key: SecurityKey) -> str:
+    path = tmp_path / "people.yaml"
+    path.write_text(json.dumps({"people": [{"name": "dana", "usernames": ["dana"], "keys": [key.line]}]}))
+    return str(path)
+
+
+def test_the_touch_of_a_key_that_an_approval_counts_by_is_checked_again(cli: Bed, tmp_path: Path) -> None:
+    key = SecurityKey()
+    path = present(cli, tmp_path, key)
+    assert audit(cli, path, "verify", "--requests", "--people", people_of(tmp_path, key)).code == 0
+    blind = audit(cli, path, "verify", "--requests")
+    assert (blind.code, "(--people)" in blind.out) == (1, True), blind.out
+    lost = audit(cli, path, "verify", "--requests", "--people", str(tmp_path / "none.yaml"))
+    assert (lost.code, "cannot be read" in lost.err) == (2, True), lost.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "altered", "says"),
+    [
+        (0, {}, "the key was not touched"),
+        (1, {"requester": "sam"}, "not of this text"),
+        (1, {"digest": "sha256:" + "0" * 64}, "not of this text"),
+        (1, {"expires": ""}, "not of this text"),
+    ],
+)
+def test_a_touch_that_was_for_something_else_is_found(
+    cli: Bed, tmp_path: Path, flags: int, altered: dict[str, str], says: str
+) -> None:
+    key = SecurityKey(flags=flags)
+    path = present(cli, tmp_path, key, **altered)
+    said = audit(cli, path, "verify", "--requests", "--people", people_of(tmp_path, key))
+    assert (said.code, says in said.out) == (1, True), said.out
+
+
+def test_the_touch_of_a_key_that_is_another_persons_is_found(cli: Bed, tmp_path: Path) -> None:
+    path = present(cli, tmp_path, SecurityKey())
+    said = audit(cli, path, "verify", "--requests", "--people", people_of(tmp_path, SecurityKey()))
+    assert (said.code, "none of this person's" in said.out) == (1, True), said.out
 
 
 def test_without_an_address_the_runs_of_the_cluster_are_listed_and_called_no_proof(cli: Bed) -> None:
