@@ -52,8 +52,6 @@ class DemoOptions:
 class RehearseOptions:
     """`canary rehearse`."""
 
-    policy: str
-    """Path of a CanaryPolicy manifest; - is stdin."""
     fault: Fault = Fault.ORDER_COLLAPSE
     drop: float = 0.99
     at_seconds: float = 0.0

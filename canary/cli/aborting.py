@@ -10,11 +10,11 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, add_text
 from canary.cli.brakes import Grip, exposing, grip_of_routes, grip_of_run, pull
-from canary.cli.documents import schema_name
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
-from canary.cli.requests import Asking, answer_of, create, wait_for_answer
+from canary.cli.requests import Asking, answer_of, create, request_name, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.targets import find, parse_target
 from canary.cli.terminal import Terminal
@@ -51,7 +51,7 @@ class Outcome:
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--now", action="store_true", help="write the route first, then tell the controller")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    add_text(parser, "--reason", "TEXT", "why; stands in the record")
     add_patience(parser, PATIENCE_SECONDS)
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
     add_output(parser, ("table", "json", "yaml", "name"))
@@ -213,22 +213,15 @@ def _gone(grip: Grip) -> str:
 
 
 def _report(subject: Subject, outcome: Outcome, seconds: float, form: str, terminal: Terminal) -> None:
-    document = {
-        "schema": schema_name("abort"),
-        "namespace": subject.namespace,
-        "workload": subject.workload,
-        "run": subject.run.name if subject.run is not None else "",
-        "request": outcome.request,
-        "by": outcome.by,
-        "message": outcome.message,
-        "seconds": round(seconds, 3),
-    }
-    match form:
-        case "json" | "yaml":
-            terminal.document(form, document)
-        case "name":
-            terminal.lines(
-                [f"canaryrequest.canary-controller.io/{outcome.request}"] if outcome.request else []
-            )
-        case _:
-            terminal.lines([f"aborted by {outcome.by} in {duration(seconds)}: {outcome.message}"])
+    document = titled(
+        "abort",
+        namespace=subject.namespace,
+        workload=subject.workload,
+        run=subject.run.name if subject.run is not None else "",
+        request=outcome.request,
+        by=outcome.by,
+        message=outcome.message,
+        seconds=round(seconds, 3),
+    )
+    line = f"aborted by {outcome.by} in {duration(seconds)}: {outcome.message}"
+    terminal.show(form, document, [line], request_name(outcome.request))

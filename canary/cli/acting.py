@@ -17,12 +17,14 @@ from canary.cli.arguments import (
     add_output,
     add_patience,
     add_target,
+    add_text,
+    add_texts,
     percentage,
     seconds,
 )
-from canary.cli.documents import schema_name
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
-from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, wait_for_answer
+from canary.cli.requests import ANSWER_SECONDS, Answer, Asking, create, request_name, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.targets import Found, find, parse_target
 from canary.cli.terminal import Terminal
@@ -40,22 +42,14 @@ REVIEWS = frozenset({Verb.APPROVE, Verb.REJECT})
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    add_text(parser, "--reason", "TEXT", "why; stands in the record")
     if verb == Verb.PROMOTE:
         parser.add_argument(
             "--to", type=percentage, metavar="PERCENT", help="go to this share and no further"
         )
     if verb == Verb.APPROVE:
-        parser.add_argument(
-            "--accept",
-            action="append",
-            default=[],
-            metavar="FINDING",
-            help="finding of a known failure pattern",
-        )
-        parser.add_argument(
-            "--key", default="", metavar="FILE", help="security key (sk-*) to sign with: touch it"
-        )
+        add_texts(parser, "--accept", "FINDING", "finding of a known failure pattern")
+        add_text(parser, "--key", "FILE", "security key (sk-*) to sign with: touch it")
     if verb == Verb.BYPASS:
         parser.add_argument(
             "--for",
@@ -278,19 +272,13 @@ def _unanswered(session: Session, asking: Asking, name: str) -> UnavailableError
 
 
 def _report(asking: Asking, answer: Answer, form: str, terminal: Terminal) -> None:
-    document = {
-        "schema": schema_name("request"),
-        "request": answer.request,
-        "namespace": asking.run.namespace,
-        "run": asking.run.name,
-        "verb": asking.verb.value,
-        "outcome": answer.outcome,
-        "message": answer.message,
-    }
-    match form:
-        case "json" | "yaml":
-            terminal.document(form, document)
-        case "name":
-            terminal.lines([f"canaryrequest.canary-controller.io/{answer.request}"])
-        case _:
-            terminal.lines([f"{asking.verb}: {answer.message}"])
+    document = titled(
+        "request",
+        request=answer.request,
+        namespace=asking.run.namespace,
+        run=asking.run.name,
+        verb=asking.verb.value,
+        outcome=answer.outcome,
+        message=answer.message,
+    )
+    terminal.show(form, document, [f"{asking.verb}: {answer.message}"], request_name(answer.request))

@@ -7,13 +7,13 @@ policy is created, and the command waits until the Deployment is held. No pod mo
 
 import time
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from canary.api.marks import side_name
 from canary.api.policy import CanaryPolicySpec
 from canary.api.read import parse_policy
 from canary.cli.arguments import access_of, add_access, add_output, add_patience
-from canary.cli.documents import schema_name
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.manifests import read_manifest
 from canary.cli.session import Session
@@ -68,7 +68,7 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     namespace = plain(under(manifest, "metadata", "namespace"), 63) or session.namespace
     with session.asking("get", "deployments", namespace):
         plan = plan_of(session.client, CANARYPOLICIES.at(namespace, name), spec)
-    _show(plan, given.output, terminal)
+    terminal.show(given.output, titled("adoption", **asdict(plan)), plan.lines())
     if plan.refusals:
         raise RefusedError(f"cannot adopt {plan.workload}: {plan.refusals[0]}", code="CAN-4101")
     if given.dry_run:
@@ -109,21 +109,6 @@ def plan_of(client: Client, policy: Ref, spec: CanaryPolicySpec) -> AdoptionPlan
         writes = (*writes, *(f"at the start of each change: {each}" for each in routed.writes))
         refusals, warnings = (*refusals, *routed.refusals), (*warnings, *routed.warnings)
     return AdoptionPlan(policy.namespace, spec.target.name, writes, refusals, warnings)
-
-
-def _show(plan: AdoptionPlan, form: str, terminal: Terminal) -> None:
-    if form == "table":
-        terminal.lines(plan.lines())
-        return
-    document = {
-        "schema": schema_name("adoption"),
-        "namespace": plan.namespace,
-        "workload": plan.workload,
-        "writes": list(plan.writes),
-        "refusals": list(plan.refusals),
-        "warnings": list(plan.warnings),
-    }
-    terminal.document(form, document)
 
 
 def _create(session: Session, ref: Ref, manifest: dict[str, object]) -> None:

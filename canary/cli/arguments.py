@@ -5,8 +5,10 @@ functions call this; nothing here knows a cluster.
 """
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
 
 from canary.cli.kubeconfig import Access
 
@@ -14,6 +16,30 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 TARGET_HELP = (
     "[NAMESPACE/]NAME of a policy or Deployment, deploy/NAME, run/NAME; absent: the only run under way"
 )
+Options = TypeVar("Options")
+
+
+class Flags(Protocol):
+    """A parser, or a group of its flags."""
+
+    def add_argument(self, *names: str, **how: Any) -> Action: ...
+
+
+def add_text(flags: Flags, flag: str, metavar: str, help: str) -> None:
+    """Add a flag that takes a text; absent: empty."""
+    flags.add_argument(flag, default="", metavar=metavar, help=help)
+
+
+def add_texts(flags: Flags, flag: str, metavar: str, help: str) -> None:
+    """Add a flag that may be given again and again; absent: an empty list."""
+    flags.add_argument(flag, action="append", default=[], metavar=metavar, help=help)
+
+
+def options_of(kind: type[Options], given: Namespace, **further: Any) -> Options:
+    """Return the options that the flags fill by their names; one whose flag was not given has its own default."""
+    named = {each.name: getattr(given, each.name) for each in fields(kind) if each.name in given}  # pyright: ignore[reportArgumentType]
+    taken = {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
+    return kind(**{**taken, **further})
 
 
 def add_access(parser: ArgumentParser) -> None:
@@ -22,10 +48,8 @@ def add_access(parser: ArgumentParser) -> None:
     group.add_argument(
         "-n", "--namespace", default="", metavar="NAME", help="namespace; absent: the context's"
     )
-    group.add_argument("--context", default="", metavar="NAME", help="context of the kubeconfig")
-    group.add_argument(
-        "--kubeconfig", default="", metavar="FILE", help="kubeconfig; absent: as kubectl finds it"
-    )
+    add_text(group, "--context", "NAME", "context of the kubeconfig")
+    add_text(group, "--kubeconfig", "FILE", "kubeconfig; absent: as kubectl finds it")
     group.add_argument(
         "--controller-namespace", default="canary-system", metavar="NAME", help="where the controller runs"
     )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from canary.api.attestation import MAX_COMMITS, ChangeOrigin, ImageDigest, SignedCommit, Statement, Subject
-from canary.cli.arguments import seconds
+from canary.cli.arguments import add_text, add_texts, seconds
 from canary.cli.changes import flagged
 from canary.cli.exits import Exit
 from canary.cli.flag import add_range
@@ -36,29 +36,13 @@ MONTH = timedelta(days=30).total_seconds()
 def configure(verb: str, parser: ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_range(parser, required=False)
-    parser.add_argument(
-        "--image",
-        action="append",
-        default=[],
-        metavar="NAME@DIGEST",
-        help="an image of the release; all of them",
-    )
-    parser.add_argument(
-        "--field",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a field of the pod template that changes, too",
-    )
-    parser.add_argument("--reviewer", action="append", default=[], metavar="NAME", help="who read it")
-    parser.add_argument(
-        "--repo", default="", metavar="NAME", help="where the source is; absent: as CI knows it"
-    )
-    parser.add_argument("--key", default="", metavar="FILE", help="private key that signs")
-    parser.add_argument("--key-id", default="", metavar="ID", help="what trustedKeys call the key")
-    parser.add_argument(
-        "--allowed-signers", default="", metavar="FILE", help="whose signatures of commits count"
-    )
+    add_texts(parser, "--image", "NAME@DIGEST", "an image of the release; all of them")
+    add_texts(parser, "--field", "PATH", "a field of the pod template that changes, too")
+    add_texts(parser, "--reviewer", "NAME", "who read it")
+    add_text(parser, "--repo", "NAME", "where the source is; absent: as CI knows it")
+    add_text(parser, "--key", "FILE", "private key that signs")
+    add_text(parser, "--key-id", "ID", "what trustedKeys call the key")
+    add_text(parser, "--allowed-signers", "FILE", "whose signatures of commits count")
     parser.add_argument(
         "--valid",
         type=seconds,
@@ -66,10 +50,8 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         metavar="DURATION",
         help="how long it proves anything; default 30d",
     )
-    parser.add_argument("--verify", default="", metavar="FILE", help="verify this statement; sign nothing")
-    parser.add_argument(
-        "--trusted", default="", metavar="FILE", help="SafetyPolicy whose trustedKeys are believed"
-    )
+    add_text(parser, "--verify", "FILE", "verify this statement; sign nothing")
+    add_text(parser, "--trusted", "FILE", "SafetyPolicy whose trustedKeys are believed")
     parser.add_argument(
         "--public-key", action="store_true", help="print the public half of --key; sign nothing"
     )

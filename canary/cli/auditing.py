@@ -17,8 +17,8 @@ from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
 from canary.audit.store import open_store
 from canary.audit.words import Witnesses, unsaid
-from canary.cli.arguments import access_of, add_access, add_output
-from canary.cli.documents import schema_name
+from canary.cli.arguments import access_of, add_access, add_output, add_text, add_texts
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned
@@ -41,9 +41,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", default="", metavar="WHAT", help="NAMESPACE/NAME of a workload, a run, or a number"
     )
-    parser.add_argument(
-        "--audit", default="", metavar="ADDRESS", help=f"as the controller has it; absent: ${ADDRESS}"
-    )
+    add_text(parser, "--audit", "ADDRESS", f"as the controller has it; absent: ${ADDRESS}")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="bearer token of an https audit")
     parser.add_argument(
         "--from", dest="since", type=day, metavar="TIME", help="not before: 2026-03-05, or RFC 3339"
@@ -59,13 +57,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 
 def _add_proofs(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--head",
-        action="append",
-        default=[],
-        metavar="HEAD",
-        help="verify: a head that a page showed; repeat",
-    )
+    add_texts(parser, "--head", "HEAD", "verify: a head that a page showed; repeat")
     parser.add_argument(
         "--runs",
         action="store_true",
@@ -169,7 +161,7 @@ def _print(records: Iterable[Record], form: str, terminal: Terminal) -> None:
         return
     found = list(records)
     if form == "json":
-        terminal.json({"schema": schema_name("audit"), "records": found})
+        terminal.json(titled("audit", records=found))
         return
     terminal.lines([*aligned(COLUMNS, [cells(each) for each in found]), summary(found)])
 
@@ -189,8 +181,8 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
     if given.requests and not fault:
         fault = "; ".join(islice(_unsaid(given, readable(store.lines()), terminal), MAX_FAULTS))
     if given.output == "json":
-        document = {"records": found.records, "head": str(found.head), "heads": len(outside), "fault": fault}
-        terminal.json({"schema": schema_name("verified"), **document})
+        head = str(found.head)
+        terminal.json(titled("verified", records=found.records, head=head, heads=len(outside), fault=fault))
         return Exit.FAILED if fault else Exit.DONE
     held = f"{found.records} records hold, head {found.head}"
     against = (

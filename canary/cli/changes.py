@@ -11,7 +11,7 @@ from typing import Any
 
 from canary.api.change import MAX_AUTHORS, ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.cli.documents import schema_name
+from canary.cli.documents import titled
 from canary.cli.forge import Job
 from canary.cli.git import Range
 from canary.core.rules.origin import (
@@ -68,15 +68,15 @@ class Flagged:
 
     def document(self) -> dict[str, Any]:
         """Return `canary flag -o json`."""
-        return {
-            "schema": schema_name("flag"),
-            "origin": self.origin.value,
-            "agents": self.agents,
-            "authors": list(self.authors),
-            "range": {"base": self.range.base, "head": self.range.head, "commits": len(self.range.commits)},
-            "evidence": [item.wire() for item in self.evidence],
-            "annotations": self.annotations(),
-        }
+        return titled(
+            "flag",
+            origin=self.origin.value,
+            agents=self.agents,
+            authors=list(self.authors),
+            range={"base": self.range.base, "head": self.range.head, "commits": len(self.range.commits)},
+            evidence=[item.wire() for item in self.evidence],
+            annotations=self.annotations(),
+        )
 
 
 def flagged(

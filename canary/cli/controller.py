@@ -3,10 +3,10 @@
 Enters: the flags. Leaves: `RunOptions`, which `operator.run` receives; nothing of the controller is imported before.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from urllib.parse import urlsplit
 
-from canary.cli.arguments import counting
+from canary.cli.arguments import Flags, counting, options_of
 from canary.cli.exits import Exit
 from canary.cli.guard import add_guard_settings, settings_of
 from canary.cli.terminal import Terminal
@@ -15,8 +15,9 @@ from canary.settings import RunOptions, SinkAddress
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
-    _add_cluster(parser)
-    _add_telling(parser)
+    parser.argument_default = SUPPRESS  # what is not given has the default of `RunOptions`
+    _add_cluster(parser.add_argument_group("cluster"))
+    _add_telling(parser.add_argument_group("telling people"))
     _add_working(parser)
     parser.add_argument(
         "--guard",
@@ -27,86 +28,52 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     add_guard_settings(parser)
 
 
-def _add_cluster(parser: ArgumentParser) -> None:
-    own = RunOptions()
-    cluster = parser.add_argument_group("cluster")
-    cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="absent: the pod's own account")
-    cluster.add_argument("--context", default="", metavar="NAME")
+def _add_cluster(cluster: Flags) -> None:
+    cluster.add_argument("--kubeconfig", metavar="FILE", help="absent: the pod's own account")
+    cluster.add_argument("--context", metavar="NAME")
     cluster.add_argument(
-        "-n",
-        "--namespace",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="watch this one; absent: all",
+        "-n", "--namespace", action="append", default=[], metavar="NAME", help="watch this one; absent: all"
     )
     cluster.add_argument(
         "--controller-namespace",
-        default=own.controller_namespace,
+        default=RunOptions().controller_namespace,
         metavar="NAME",
         help="where the leases are",
     )
-    cluster.add_argument(
-        "--cluster", default="", metavar="NAME", help="what people call the cluster, in pages"
-    )
-    cluster.add_argument(
-        "--identity", default="", metavar="NAME", help="name in the lease; absent: host and chance"
-    )
+    cluster.add_argument("--cluster", metavar="NAME", help="what people call the cluster, in pages")
+    cluster.add_argument("--identity", metavar="NAME", help="name in the lease; absent: host and chance")
 
 
-def _add_telling(parser: ArgumentParser) -> None:
-    own = RunOptions()
-    telling = parser.add_argument_group("telling people")
-    telling.add_argument(
-        "--webhook",
-        action="append",
-        type=sink,
-        default=[],
-        metavar="NAME=URL",
-        help="CloudEvents; repeat for more",
-    )
-    telling.add_argument(
-        "--alertmanager",
-        action="append",
-        type=sink,
-        default=[],
-        metavar="NAME=URL",
-        help="v2; repeat for replicas",
-    )
-    telling.add_argument(
-        "--telemetry", default=own.telemetry, metavar="HOST:PORT", help="/metrics, /healthz, /readyz"
-    )
-    telling.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=own.log_level)
+def _add_telling(telling: Flags) -> None:
+    for kind, help in (
+        ("webhook", "CloudEvents; repeat for more"),
+        ("alertmanager", "v2; repeat for replicas"),
+    ):
+        telling.add_argument(
+            f"--{kind}", dest=f"{kind}s", action="append", type=sink, metavar="NAME=URL", help=help
+        )
+    telling.add_argument("--telemetry", metavar="HOST:PORT", help="/metrics, /healthz, /readyz")
+    telling.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
 
 
 def _add_working(parser: ArgumentParser) -> None:
-    own = RunOptions()
     parser.add_argument(
         "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
     )
     parser.add_argument(
-        "--people",
-        default="",
-        metavar="FILE",
-        help="identity map; absent: nobody is known, no approval counts",
+        "--people", metavar="FILE", help="identity map; absent: nobody is known, no approval counts"
     )
     parser.add_argument(
         "--audit",
-        default=own.audit,
         metavar="ADDRESS",
         help="where every decision goes on record: file:/path or an https URL; absent: in the CanaryRuns alone",
     )
     reading = parser.add_argument_group("reading and working")
     reading.add_argument(
-        "--prometheus",
-        action="append",
-        type=address,
-        default=[],
-        metavar="URL",
-        help="that policies may name; repeat",
+        "--prometheus", action="append", type=address, metavar="URL", help="that policies may name; repeat"
     )
-    reading.add_argument("--workers", type=counting, default=own.workers, metavar="N", help="looks at once")
-    reading.add_argument("--scrape-workers", type=counting, default=own.scrape_workers, metavar="N")
+    reading.add_argument("--workers", type=counting, metavar="N", help="looks at once")
+    reading.add_argument("--scrape-workers", type=counting, metavar="N")
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
@@ -116,26 +83,12 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
 
 
 def run_options(given: Namespace) -> RunOptions:
-    return RunOptions(
-        kubeconfig=given.kubeconfig,
-        context=given.context,
+    return options_of(
+        RunOptions,
+        given,
         namespace=_only(given.namespace),
-        controller_namespace=given.controller_namespace,
-        cluster=given.cluster,
-        identity=given.identity,
-        people=given.people,
-        telemetry=given.telemetry,
-        webhooks=tuple(given.webhook),
-        alertmanagers=tuple(given.alertmanager),
-        audit=given.audit,
-        prometheus=tuple(given.prometheus),
-        workers=given.workers,
-        scrape_workers=given.scrape_workers,
         guard_required=given.guard == "required",
         platform_groups=settings_of(given).platform_groups,
-        gitops_accounts=settings_of(given).gitops_accounts,
-        log_level=given.log_level,
-        until_eof=given.until_eof,
     )
 
 

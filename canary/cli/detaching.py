@@ -16,7 +16,7 @@ from typing import Any
 
 from canary.api.marks import TRUE, Mark
 from canary.api.reasons import Mode, Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_patience, add_target
+from canary.cli.arguments import access_of, add_access, add_patience, add_target, add_text
 from canary.cli.exits import Exit
 from canary.cli.requests import identity, owned_by
 from canary.cli.session import Session
@@ -95,7 +95,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--accept", action="store_true", help="let a held change roll out at once, unjudged")
     choice.add_argument("--reject", action="store_true", help="put the serving version's template back")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why; stands in the record")
+    add_text(parser, "--reason", "TEXT", "why; stands in the record")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
     add_patience(parser, PATIENCE_SECONDS)

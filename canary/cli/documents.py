@@ -4,7 +4,7 @@ Enter: stored runs and rows. Leave: plain dictionaries whose first key is `schem
 per million, effects ratios less one. `canary crd --schema NAME` prints the schemas, which stand in `schemas.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,36 +25,36 @@ from canary.core.telling.stored import Measured, StoredRun
 from canary.core.telling.text import Surface, escaped
 
 Document = dict[str, Any]
-RUN_NAME = "canaryrun." + GROUP + "/"
 
 
-def schema_name(name: str) -> str:
-    return f"{GROUP}/{name}/v1"
+def titled(name: str, **fields: Any) -> Document:
+    """Return a document of a schema."""
+    return {"schema": f"{GROUP}/{name}/v1", **fields}
 
 
 def status_document(run: StoredRun, scene: Scene) -> Document:
     """Return `canary status -o json`."""
     first = standing(run, scene)
-    return {
-        "schema": schema_name("status"),
-        "namespace": run.namespace,
-        "workload": run.workload,
-        "run": run.name,
-        "phase": run.phase,
-        "standing": first.text,
-        "tone": first.tone.value,
-        "message": run.message,
-        "askedPpm": run.asked_ppm,
-        "seenPpm": run.seen_ppm,
-        "steps": [{"weightPpm": step.weight_ppm, "approval": step.approval} for step in run.steps],
-        "stepsBegun": run.begun,
-        "origin": run.origin,
-        "heldBy": run.held_by,
-        "times": {name: at.isoformat() for name, at in moments(run)},
-        "metrics": [metric_document(effect) for effect in run.measured],
-        "verdict": verdict_document(run),
-        "next": next_sentence(run, scene),
-    }
+    return titled(
+        "status",
+        namespace=run.namespace,
+        workload=run.workload,
+        run=run.name,
+        phase=run.phase,
+        standing=first.text,
+        tone=first.tone.value,
+        message=run.message,
+        askedPpm=run.asked_ppm,
+        seenPpm=run.seen_ppm,
+        steps=[{"weightPpm": step.weight_ppm, "approval": step.approval} for step in run.steps],
+        stepsBegun=run.begun,
+        origin=run.origin,
+        heldBy=run.held_by,
+        times={name: at.isoformat() for name, at in moments(run)},
+        metrics=[metric_document(effect) for effect in run.measured],
+        verdict=verdict_document(run),
+        next=next_sentence(run, scene),
+    )
 
 
 def verdict_document(run: StoredRun) -> Document:
@@ -62,24 +62,24 @@ def verdict_document(run: StoredRun) -> Document:
     worst = run.worst
     metric = metric_document(worst) if worst is not None else None
     limit, pattern = run.figure("limitLog10"), outcome_of(run)
-    return {
-        "schema": schema_name("verdict"),
-        "run": run.name,
-        "outcome": run.phase,
-        "reason": run.reason,
-        "evidenceLog10": run.figure("evidenceLog10"),
-        "limitLog10": limit,
-        "metric": metric,
-        "baseline": {"revision": run.old, "serving": run.seen_ppm < 1_000_000},
-        "lost": {"orders": run.figure("lost"), "ci": [run.figure("lostLow"), run.figure("lostHigh")]},
-        "pattern": {"id": pattern.id, "title": pattern.title} if pattern is not None else None,
-        "attempt": run.attempt,
-        "attemptsLeft": max(0, MAX_ATTEMPTS - run.attempt),
-        "nextActions": [
+    return titled(
+        "verdict",
+        run=run.name,
+        outcome=run.phase,
+        reason=run.reason,
+        evidenceLog10=run.figure("evidenceLog10"),
+        limitLog10=limit,
+        metric=metric,
+        baseline={"revision": run.old, "serving": run.seen_ppm < 1_000_000},
+        lost={"orders": run.figure("lost"), "ci": [run.figure("lostLow"), run.figure("lostHigh")]},
+        pattern={"id": pattern.id, "title": pattern.title} if pattern is not None else None,
+        attempt=run.attempt,
+        attemptsLeft=max(0, MAX_ATTEMPTS - run.attempt),
+        nextActions=[
             {"verb": action.verb.value, "allowed": action.allowed, "because": action.because}
             for action in next_actions(run)
         ],
-    }
+    )
 
 
 def metric_document(effect: Measured) -> Document:
@@ -96,7 +96,7 @@ def metric_document(effect: Measured) -> Document:
 
 def list_document(rows: Sequence[Row]) -> Document:
     """Return `canary list -o json`."""
-    return {"schema": schema_name("list"), "items": [asdict(row) for row in rows]}
+    return titled("list", items=[asdict(row) for row in rows])
 
 
 def status_markdown(run: StoredRun, scene: Scene) -> list[str]:
@@ -134,9 +134,9 @@ def _figure(value: float | None) -> str:
     return "?" if value is None else f"{value:g}"
 
 
-def names_of(runs: Sequence[Mapping[str, str] | str]) -> list[str]:
-    """Return `-o name`, as kubectl writes it."""
-    return [RUN_NAME + (run if isinstance(run, str) else run["run"]) for run in runs if run]
+def run_name(run: str) -> str:
+    """Return a run as `-o name` has it, as kubectl writes it; empty: there is none."""
+    return f"canaryrun.{GROUP}/{run}" if run else ""
 
 
 def _attribute(text: str) -> str:

@@ -12,38 +12,29 @@ from canary.errors import CanaryError, InvariantError, RefusedError
 class Exit(IntEnum):
     """The codes, each with one meaning."""
 
-    DONE = 0  # done, promoted, condition met
-    FAILED = 1  # the network, or a check did not pass
-    USAGE = 2  # wrong use, ambiguous, refused as asked
-    ROLLED_BACK = 3  # rolled back or drained by verdict
-    NOT_ALLOWED = 4  # not allowed, not authenticated
-    BY_PERSON = 5  # aborted or rejected by a person
-    SUPERSEDED = 6
-    NEEDS_HUMAN = 7  # with --fail-on-hold
-    STILL_RUNNING = 8  # at --timeout
-    BLIND = 9  # no trustworthy verdict
-    IS_AI = 10  # flag --exit-code
-    IS_UNKNOWN = 11  # flag --exit-code
-    DEFECT = 70  # our own
-    INTERRUPTED = 130  # the run goes on
+    meaning: str
 
+    def __new__(cls, code: int, meaning: str) -> "Exit":
+        made = int.__new__(cls, code)
+        made._value_ = code
+        made.meaning = meaning
+        return made
 
-MEANINGS = {
-    Exit.DONE: "done, promoted, condition met",
-    Exit.FAILED: "failed: the network, or a check did not pass",
-    Exit.USAGE: "wrong use, ambiguous, or refused as asked",
-    Exit.ROLLED_BACK: "rolled back or drained by verdict",
-    Exit.NOT_ALLOWED: "not allowed, or not authenticated",
-    Exit.BY_PERSON: "aborted or rejected by a person",
-    Exit.SUPERSEDED: "superseded by a newer change",
-    Exit.NEEDS_HUMAN: "needs a human (with --fail-on-hold)",
-    Exit.STILL_RUNNING: "still running at --timeout",
-    Exit.BLIND: "blind: no trustworthy verdict",
-    Exit.IS_AI: "written or touched by AI (flag --exit-code)",
-    Exit.IS_UNKNOWN: "of unknown origin, which counts as AI (flag --exit-code)",
-    Exit.DEFECT: "a defect of canary itself",
-    Exit.INTERRUPTED: "interrupted; the run goes on",
-}
+    DONE = 0, "done, promoted, condition met"
+    FAILED = 1, "failed: the network, or a check did not pass"
+    USAGE = 2, "wrong use, ambiguous, or refused as asked"
+    ROLLED_BACK = 3, "rolled back or drained by verdict"
+    NOT_ALLOWED = 4, "not allowed, or not authenticated"
+    BY_PERSON = 5, "aborted or rejected by a person"
+    SUPERSEDED = 6, "superseded by a newer change"
+    NEEDS_HUMAN = 7, "needs a human (with --fail-on-hold)"
+    STILL_RUNNING = 8, "still running at --timeout"
+    BLIND = 9, "blind: no trustworthy verdict"
+    IS_AI = 10, "written or touched by AI (flag --exit-code)"
+    IS_UNKNOWN = 11, "of unknown origin, which counts as AI (flag --exit-code)"
+    DEFECT = 70, "a defect of canary itself"
+    INTERRUPTED = 130, "interrupted; the run goes on"
+
 
 _OF_PHASE = {
     Phase.PROMOTED: Exit.DONE,

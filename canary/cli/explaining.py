@@ -9,8 +9,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canary.cli.arguments import access_of, add_access, add_output, add_target, positive
-from canary.cli.documents import schema_name, verdict_document
+from canary.cli.arguments import access_of, add_access, add_output, add_target, add_text, positive
+from canary.cli.documents import titled, verdict_document
 from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.targets import find
@@ -29,14 +29,10 @@ TOLERANCE = 1e-4  # the record keeps six digits of a power of ten
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument(
-        "--metric", default="", metavar="NAME", help="another monitor than the one with most evidence"
-    )
+    add_text(parser, "--metric", "NAME", "another monitor than the one with most evidence")
     parser.add_argument("--timeline", action="store_true", help="what happened when")
     parser.add_argument("--recompute", action="store_true", help="judge the record anew and compare")
-    parser.add_argument(
-        "--samples", default="", metavar="FILE", help="recompute from these samples (see `canary judge`)"
-    )
+    add_text(parser, "--samples", "FILE", "recompute from these samples (see `canary judge`)")
     parser.add_argument(
         "--at", type=positive, metavar="SECONDS", help="with --samples: the verdict at this time"
     )
@@ -54,14 +50,12 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     run = found.run
     _check_metric(run, given.metric)
     recomputed = _recompute(run, given) if given.recompute or given.samples else None
-    if given.output != "table":
-        document = {"schema": schema_name("explain"), "verdict": verdict_document(run)}
-        document |= {"timeline": [_entry(entry) for entry in run.timeline], "recomputed": recomputed}
-        terminal.document(given.output, document)
-    else:
-        terminal.lines(explanation(run, given.metric))
-        terminal.lines(["", *timeline(run)] if given.timeline else [])
-        terminal.lines(["", *_comparison(recomputed)] if recomputed is not None else [])
+    entries = [_entry(entry) for entry in run.timeline]
+    document = titled("explain", verdict=verdict_document(run), timeline=entries, recomputed=recomputed)
+    lines = explanation(run, given.metric)
+    lines += ["", *timeline(run)] if given.timeline else []
+    lines += ["", *_comparison(recomputed)] if recomputed is not None else []
+    terminal.show(given.output, document, lines)
     return Exit.FAILED if recomputed is not None and not recomputed["equal"] else Exit.DONE
 
 

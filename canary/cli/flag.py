@@ -13,7 +13,7 @@ from typing import Any
 
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.cli.arguments import add_output
+from canary.cli.arguments import add_output, add_text, add_texts
 from canary.cli.changes import annotated, flagged
 from canary.cli.exits import Exit
 from canary.cli.forge import Job, job_of
@@ -46,29 +46,19 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         help="end with 0: proved human, 10: AI, 11: unknown; 2: not computed",
     )
     record = parser.add_argument_group("record")
-    record.add_argument(
-        "--change-id", default="", metavar="ID", help="pull request or ticket; absent: as CI knows it"
-    )
-    record.add_argument("--what", default="", metavar="TEXT", help="what changes; absent: the title")
-    record.add_argument("--why", default="", metavar="TEXT", help="why; absent: the line `Why: ...`")
-    record.add_argument("--rollback-plan", default="", metavar="TEXT", help="how to go back")
-    record.add_argument("--security-impact", default="", metavar="TEXT", help="what it means for security")
+    add_text(record, "--change-id", "ID", "pull request or ticket; absent: as CI knows it")
+    add_text(record, "--what", "TEXT", "what changes; absent: the title")
+    add_text(record, "--why", "TEXT", "why; absent: the line `Why: ...`")
+    add_text(record, "--rollback-plan", "TEXT", "how to go back")
+    add_text(record, "--security-impact", "TEXT", "what it means for security")
     forge = parser.add_argument_group("forge")
-    forge.add_argument(
-        "--branch", default="", metavar="NAME", help="branch of the change; absent: as CI knows it"
-    )
-    forge.add_argument("--opener", default="", metavar="LOGIN", help="who opened the pull request")
-    forge.add_argument(
-        "--label", action="append", default=[], metavar="NAME", help="label, besides those of CI"
-    )
-    forge.add_argument(
-        "--repo", default="", metavar="NAME", help="where the source is; absent: as CI knows it"
-    )
+    add_text(forge, "--branch", "NAME", "branch of the change; absent: as CI knows it")
+    add_text(forge, "--opener", "LOGIN", "who opened the pull request")
+    add_texts(forge, "--label", "NAME", "label, besides those of CI")
+    add_text(forge, "--repo", "NAME", "where the source is; absent: as CI knows it")
     proof = parser.add_argument_group("proof")
-    proof.add_argument("--attestation", default="", metavar="FILE", help="statement of `canary attest`")
-    proof.add_argument(
-        "--trusted", default="", metavar="FILE", help="SafetyPolicy whose trustedKeys are believed"
-    )
+    add_text(proof, "--attestation", "FILE", "statement of `canary attest`")
+    add_text(proof, "--trusted", "FILE", "SafetyPolicy whose trustedKeys are believed")
 
 
 def add_range(parser: ArgumentParser, *, required: bool) -> None:
@@ -94,7 +84,7 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     elif given.output == "patch":
         terminal.yaml({"metadata": {"annotations": found.annotations()}})
     else:
-        terminal.document(given.output, found.document())
+        terminal.show(given.output, found.document(), ())
     count = len(wanted.commits)
     commits = f"{count} commit{'s' if count != 1 else ''} by {', '.join(found.authors) or 'nobody'}"
     terminal.note(f"origin {found.origin.value}; {commits}")

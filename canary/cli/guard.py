@@ -4,9 +4,9 @@ Without `--kubernetes` the cluster is asked for its version, since a newer one c
 installed with what would be printed, rule by rule, and ends with 1 where something is missing or was changed.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 
-from canary.cli.arguments import access_of, add_access
+from canary.cli.arguments import access_of, add_access, options_of
 from canary.cli.crds import print_manifests
 from canary.cli.exits import Exit
 from canary.cli.session import Session
@@ -36,22 +36,24 @@ def add_guard_settings(parser: ArgumentParser) -> None:
     own, known = Settings(), parser.add_argument_group("whom the guard knows")
     known.add_argument(
         "--platform-group",
+        dest="platform_groups",
         action="append",
+        default=SUPPRESS,
         metavar="GROUP",
         help=f"may change canary itself; repeat; absent: {', '.join(own.platform_groups)}",
     )
     known.add_argument(
         "--gitops-account",
+        dest="gitops_accounts",
         action="append",
-        default=[],
+        default=SUPPRESS,
         metavar="USER",
         help="a machine that may write policies, as system:serviceaccount:NAMESPACE:NAME; repeat",
     )
 
 
 def settings_of(given: Namespace) -> Settings:
-    groups = Settings().platform_groups if given.platform_group is None else tuple(given.platform_group)
-    return Settings(given.controller_namespace, groups, tuple(given.gitops_account))
+    return options_of(Settings, given, namespace=given.controller_namespace)
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:

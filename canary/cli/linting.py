@@ -15,8 +15,8 @@ from canary.api.policy import CanaryPolicySpec
 from canary.api.read import InvalidObject, parse_policy, parse_safety, problems
 from canary.api.reasons import Origin
 from canary.api.safety import RecordRules, SafetyPolicySpec, UnknownOrigin
-from canary.cli.arguments import add_output
-from canary.cli.documents import schema_name
+from canary.cli.arguments import add_output, add_texts
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.manifests import read_manifests, template_of
 from canary.cli.terminal import Terminal
@@ -76,9 +76,7 @@ class Desk:
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="manifests in YAML; - is stdin")
-    parser.add_argument(
-        "--against", action="append", default=[], metavar="FILE", help="manifests that serve, to compare with"
-    )
+    add_texts(parser, "--against", "FILE", "manifests that serve, to compare with")
     add_output(parser, ("table", "json", "yaml"))
 
 
@@ -87,14 +85,11 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     serving = [each for path in given.against for each in read_manifests(path)]
     found = lint(manifests, serving, datetime.now(UTC))
     refused = sum(each.outcome == REFUSED for each in found)
+    document = titled("lint", complaints=[asdict(each) for each in found])
+    terminal.show(given.output, document, (f"{each.outcome:<8} {each.object}: {each.says}" for each in found))
     if given.output == "table":
-        terminal.lines(f"{each.outcome:<8} {each.object}: {each.says}" for each in found)
         waiting = sum(each.outcome == WAITS for each in found)
         terminal.note(f"{len(manifests)} objects: {refused} refusals, {waiting} wait for a senior")
-    else:
-        terminal.document(
-            given.output, {"schema": schema_name("lint"), "complaints": [asdict(each) for each in found]}
-        )
     return Exit.FAILED if refused else Exit.DONE
 
 

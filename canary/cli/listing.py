@@ -58,15 +58,11 @@ def _rows(session: Session, runs: Sequence[StoredRun], given: Namespace) -> list
 
 
 def _show(found: Sequence[Row], form: str, terminal: Terminal) -> None:
-    match form:
-        case "json" | "yaml":
-            terminal.document(form, documents.list_document(found))
-        case "name":
-            terminal.lines(documents.names_of([row.run for row in found]))
-        case "md":
-            terminal.lines(markdown(COLUMNS, [row.cells(wide=False) for row in found]))
-        case _:
-            terminal.lines(_table(found, wide=form == "wide"))
+    if form == "name":
+        terminal.lines(documents.run_name(row.run) for row in found if row.run)
+        return
+    plain = markdown(COLUMNS, [row.cells(wide=False) for row in found]) if form == "md" else None
+    terminal.show(form, documents.list_document(found), plain or _table(found, wide=form == "wide"))
 
 
 def _table(found: Sequence[Row], *, wide: bool) -> list[str]:

@@ -96,7 +96,7 @@ def parser_of(verb: str, module: VerbModule) -> ArgumentParser:
         allow_abbrev=False,
     )
     module.configure(verb, parser)
-    parser.add_argument("--ascii", action="store_true", help="print nothing but ASCII")
+    parser.add_argument("--ascii", action="store_true", default=False, help="print nothing but ASCII")
     return parser
 
 

@@ -7,7 +7,7 @@ import os
 from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Iterator
 
-from canary.cli.exits import MEANINGS
+from canary.cli.exits import Exit
 from canary.cli.main import GROUPS, VERBS, load, parser_of
 
 _WIDTH = "100"
@@ -29,7 +29,7 @@ def reference() -> str:
 
 def _exit_codes() -> Iterator[str]:
     yield from ("## Exit codes", "", "| code | meaning |", "|---|---|")
-    yield from (f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items())
+    yield from (f"| {int(code)} | {code.meaning} |" for code in Exit)
     yield ""
 
 

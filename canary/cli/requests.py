@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from canary.api.reasons import API_VERSION, Verb
+from canary.api.reasons import API_VERSION, GROUP, Verb
 from canary.cli.session import Session
 from canary.core.telling.stored import Raw, StoredRun, under
 from canary.core.telling.wording import plain
@@ -83,6 +83,11 @@ def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
         except AlreadyExistsError:
             return name  # our own creation, whose answer was lost
     return name
+
+
+def request_name(name: str) -> str:
+    """Return a request as `-o name` has it; empty: none was made."""
+    return f"canaryrequest.{GROUP}/{name}" if name else ""
 
 
 def owned_by(kind: str, name: str, uid: str) -> dict[str, Any]:

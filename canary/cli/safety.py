@@ -12,8 +12,8 @@ from datetime import datetime
 
 from canary.api.reasons import Reason, Verb
 from canary.cli.acting import check_reason, signing
-from canary.cli.arguments import access_of, add_access, add_output, add_patience
-from canary.cli.documents import schema_name
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_text
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Asking, create, wait_for_answer
 from canary.cli.session import Session
@@ -68,10 +68,8 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     deeds = ("status", "resume", "approve")
     parser.add_argument("deed", choices=deeds, metavar="DEED", help="status, resume or approve")
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="a safety policy; absent: all")
-    parser.add_argument(
-        "--reason", default="", metavar="TEXT", help="resume, approve: why; stands in the record"
-    )
-    parser.add_argument("--key", default="", metavar="FILE", help="approve: security key (sk-*) to sign with")
+    add_text(parser, "--reason", "TEXT", "resume, approve: why; stands in the record")
+    add_text(parser, "--key", "FILE", "approve: security key (sk-*) to sign with")
     parser.add_argument("--yes", action="store_true", help="resume, approve: do not ask")
     add_patience(parser, ANSWER_SECONDS)
     add_output(parser, ("table", "json", "yaml"))
@@ -98,16 +96,14 @@ def _status(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit
     now = session.now()
     rulings = [ruling_of(each, now) for each in policies]
     waits, bypasses = waiting(session.runs(None), now), _bypasses(session, now)
-    if given.output == "table":
-        session.terminal.lines([*_table(rulings), *_weaker(rulings), *_footer(waits, bypasses)])
-        return Exit.DONE
-    document = {
-        "schema": schema_name("safety"),
-        "policies": [asdict(each) for each in rulings],
-        "waiting": [asdict(each) for each in waits],
-        "bypasses": [asdict(each) for each in bypasses],
-    }
-    session.terminal.document(given.output, document)
+    document = titled(
+        "safety",
+        policies=[asdict(each) for each in rulings],
+        waiting=[asdict(each) for each in waits],
+        bypasses=[asdict(each) for each in bypasses],
+    )
+    lines = [*_table(rulings), *_weaker(rulings), *_footer(waits, bypasses)]
+    session.terminal.show(given.output, document, lines)
     return Exit.DONE
 
 

@@ -69,18 +69,14 @@ def _taken_out(session: Session, run: StoredRun) -> bool:
 def _once(session: Session, run: StoredRun, form: str) -> None:
     terminal, scene = session.terminal, scene_of(session, run)
     match form:
-        case "json" | "yaml":
-            terminal.document(form, documents.status_document(run, scene))
-        case "name":
-            terminal.lines(documents.names_of([run.name]))
         case "md":
-            terminal.lines(documents.status_markdown(run, scene))
+            lines = documents.status_markdown(run, scene)
         case "junit":
-            terminal.lines(documents.junit(run))
+            lines = documents.junit(run)
         case _:
-            terminal.lines(status_lines(run, scene))
-            if form == "wide":
-                terminal.lines(_conditions(run, scene.now))
+            lines = status_lines(run, scene)
+            lines += map(Line, _conditions(run, scene.now) if form == "wide" else [])
+    terminal.show(form, documents.status_document(run, scene), lines, documents.run_name(run.name))
 
 
 def _conditions(run: StoredRun, now: datetime) -> list[str]:
@@ -99,21 +95,18 @@ def _conditions(run: StoredRun, now: datetime) -> list[str]:
 def _idle(found: Found, form: str, terminal: Terminal) -> None:
     """A workload without a run: say what serves, or why nothing is protected."""
     standing = idle_standing(found.policy)
-    document = {
-        "schema": documents.schema_name("status"),
-        "namespace": found.namespace,
-        "workload": found.workload,
-        "run": "",
-        "phase": "Idle",
-        "standing": standing.text,
-        "tone": standing.tone.value,
-        "message": standing.text,
-    }
-    if form in ("json", "yaml"):
-        terminal.document(form, document)
-        return
+    document = documents.titled(
+        "status",
+        namespace=found.namespace,
+        workload=found.workload,
+        run="",
+        phase="Idle",
+        standing=standing.text,
+        tone=standing.tone.value,
+        message=standing.text,
+    )
     wrapped = [Line(part, standing.tone) for part in textwrap.wrap(standing.text, COLUMNS)]
-    terminal.lines([f"{found.workload}  {found.namespace}", *wrapped])
+    terminal.show(form, document, [f"{found.workload}  {found.namespace}", *wrapped])
 
 
 def _follow(session: Session, found: Found, first: StoredRun) -> None:

@@ -66,9 +66,19 @@ class Terminal:
         print(self._plain_line(f"{question} [y/N] "), end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    def document(self, form: str, value: Mapping[str, Any]) -> None:
-        """Print one object as json or yaml."""
-        (self.json if form == "json" else self.yaml)(value)
+    def show(
+        self, form: str, document: Mapping[str, Any], lines: Iterable[Line | str], name: str = ""
+    ) -> None:
+        """Print an answer in the form that was asked for: a document, the name of an object, else lines for people."""
+        match form:
+            case "json":
+                self.json(document)
+            case "yaml":
+                self.yaml(document)
+            case "name":
+                self.lines([name] if name else [])
+            case _:
+                self.lines(lines)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object; everything outside ASCII is escaped, so nothing in it can steer a terminal."""

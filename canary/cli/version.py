@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from canary import __version__
 from canary.cli.arguments import access_of, add_access, add_output
-from canary.cli.documents import schema_name
+from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
@@ -30,18 +30,14 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     cluster, controller, heard = (None, None, "") if given.client else _of_cluster(given, terminal)
-    if given.output != "table":
-        document = {"schema": schema_name("version"), "client": __version__}
-        document |= {"controller": controller, "cluster": cluster}
-        terminal.document(given.output, document)
-        return Exit.DONE
-    terminal.lines([f"canary      {__version__}"])
+    lines = [f"canary      {__version__}"]
     if not given.client:
-        terminal.lines([f"controller  {controller or heard or ABSENT}", f"cluster     {cluster or ABSENT}"])
-        if controller and too_far_apart(__version__, controller):
-            terminal.note(
-                f"canary {__version__} and controller {controller} are more than one minor version apart"
-            )
+        lines += [f"controller  {controller or heard or ABSENT}", f"cluster     {cluster or ABSENT}"]
+    document = titled("version", client=__version__, controller=controller, cluster=cluster)
+    terminal.show(given.output, document, lines)
+    if given.output == "table" and controller and too_far_apart(__version__, controller):
+        text = f"canary {__version__} and controller {controller} are more than one minor version apart"
+        terminal.note(text)
     return Exit.DONE
 
 

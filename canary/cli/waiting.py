@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Reason
-from canary.cli.arguments import access_of, add_access, add_output, add_target, seconds
-from canary.cli.documents import schema_name, verdict_document
-from canary.cli.exits import MEANINGS, Exit, exit_of_phase
+from canary.cli.arguments import access_of, add_access, add_output, add_target, add_text, seconds
+from canary.cli.documents import titled, verdict_document
+from canary.cli.exits import Exit, exit_of_phase
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
@@ -64,11 +64,11 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         default="promoted",
         help="promoted: the end; verdict: the end, or its first step passed; started: it has a slice",
     )
-    parser.add_argument(
+    add_text(
+        parser,
         "--revision",
-        default="",
-        metavar="REVISION",
-        help="commit, image digest, change id, version or template hash; absent: the newest run",
+        "REVISION",
+        "commit, image digest, change id, version or template hash; absent: the newest run",
     )
     parser.add_argument(
         "--timeout", type=seconds, default=2700.0, metavar="DURATION", help="in all; default 45m"
@@ -115,7 +115,7 @@ def _watch(session: Session, found: Found, waiting: Waiting, *, quiet: bool) -> 
         told = line
         outcome = outcome_of(run, waiting) if run is not None else _serving(found, waiting)
         if outcome is not None:
-            return Ended(outcome, run, MEANINGS[outcome] if run else "no run began, it serves already")
+            return Ended(outcome, run, outcome.meaning if run else "no run began, it serves already")
         if waiting.left(run) <= 0:
             return _too_late(session, run, trouble)
         time.sleep(min(POLL_SECONDS, max(0.05, waiting.left(run))))
@@ -173,13 +173,13 @@ def _serving(found: Found, waiting: Waiting) -> Exit | None:
 def _too_late(session: Session, run: StoredRun | None, trouble: str) -> Ended:
     if trouble:
         session.terminal.note(trouble)
-        return Ended(Exit.FAILED, run, MEANINGS[Exit.FAILED])
+        return Ended(Exit.FAILED, run, Exit.FAILED.meaning)
     if run is None:
         text = "no run of this revision has started. Was the Deployment changed? `canary list` shows what is held"
         session.terminal.note(f"CAN-5005 {text}")
         return Ended(Exit.FAILED, None, "no run began")
     code = Exit.BLIND if run.at("analysis", "blindSince") is not None else Exit.STILL_RUNNING
-    return Ended(code, run, MEANINGS[code])
+    return Ended(code, run, code.meaning)
 
 
 def _progress(run: StoredRun) -> str:
@@ -197,15 +197,12 @@ def _progress(run: StoredRun) -> str:
 
 
 def _report(found: Found, ended: Ended, form: str, terminal: Terminal) -> None:
-    if form == "table":
-        terminal.lines([f"exit {int(ended.code)}: {ended.meaning}"])
-        return
-    document = {
-        "schema": schema_name("wait"),
-        "namespace": found.namespace,
-        "workload": found.workload,
-        "exit": int(ended.code),
-        "meaning": ended.meaning,
-        "verdict": verdict_document(ended.run) if ended.run is not None else None,
-    }
-    terminal.document(form, document)
+    document = titled(
+        "wait",
+        namespace=found.namespace,
+        workload=found.workload,
+        exit=int(ended.code),
+        meaning=ended.meaning,
+        verdict=verdict_document(ended.run) if ended.run is not None else None,
+    )
+    terminal.show(form, document, [f"exit {int(ended.code)}: {ended.meaning}"])

@@ -187,13 +187,18 @@ def test_flags_of_a_rehearsal_become_its_options():
     given = options(
         "rehearse", rehearse_options, "p.yaml", "--fault", "slow", "--at", "20m", "--for", "2h", "--runs", "5"
     )
-    assert (given.policy, given.fault, given.at_seconds, given.for_seconds, given.runs) == (
-        "p.yaml",
-        Fault.SLOW,
-        1200.0,
-        7200.0,
-        5,
-    )
+    assert (given.fault, given.at_seconds, given.for_seconds) == (Fault.SLOW, 1200.0, 7200.0)
+    assert (given.runs, given.healthy_runs, given.drop) == (5, 1, 0.99)
+
+
+def test_a_rehearsal_needs_one_policy(tmp_path, capsys):
+    assert main(["rehearse", str(tmp_path / "none.yaml")]) == 2
+    assert "CAN-2005 cannot read" in capsys.readouterr().err
+    path = tmp_path / "service.yaml"
+    path.write_text("kind: Service\n")
+    assert main(["rehearse", str(path)]) == 2
+    assert "CAN-4202" in (said := capsys.readouterr().err)
+    assert "0 objects of the kind CanaryPolicy" in said
 
 
 def test_a_controller_takes_one_namespace_or_all():

@@ -1,11 +1,8 @@
 """A rehearsal plays the user's own policy, says what it measured, and refuses what it cannot play."""
 
-import io
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 
 from canary.api.reasons import Phase
 from canary.errors import RefusedError
@@ -24,29 +21,18 @@ OWN = {
 }
 
 
-@pytest.fixture
-def policy(tmp_path: Path):
-    """Write a policy whose names are not the lab's, and return its path."""
-
-    def write(**fields: object) -> str:
-        body = manifests.policy({**OWN, **fields})
-        body["metadata"] = {"name": "till", "namespace": "market"}
-        path = tmp_path / "policy.yaml"
-        path.write_text(yaml.safe_dump(body))
-        return str(path)
-
-    return write
+def policy(**fields: object) -> dict:
+    """Return a policy whose names are not the lab's."""
+    return manifests.policy({**OWN, **fields}) | {"metadata": {"name": "till", "namespace": "market"}}
 
 
 def told(capsys: pytest.CaptureFixture[str], options: RehearseOptions) -> tuple[int, dict]:
-    code = rehearse.main(options)
+    code = rehearse.main(policy(), options)
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_a_collapse_is_measured_over_seeds_and_the_same_seed_says_the_same(policy, capsys):
-    options = RehearseOptions(
-        policy=policy(), runs=3, healthy_runs=1, for_seconds=120, orders_per_second=400, json=True
-    )
+def test_a_collapse_is_measured_over_seeds_and_the_same_seed_says_the_same(capsys):
+    options = RehearseOptions(runs=3, healthy_runs=1, for_seconds=120, orders_per_second=400, json=True)
     code, first = told(capsys, options)
     assert code == 0
     assert (first["policy"], first["schema"]) == ("till", "canary-controller.io/rehearsal/v1")
@@ -58,9 +44,8 @@ def test_a_collapse_is_measured_over_seeds_and_the_same_seed_says_the_same(polic
     assert told(capsys, options)[1] == first
 
 
-def test_a_fault_that_comes_later_is_timed_from_when_it_comes(policy, capsys):
+def test_a_fault_that_comes_later_is_timed_from_when_it_comes(capsys):
     options = RehearseOptions(
-        policy=policy(),
         runs=1,
         healthy_runs=1,
         at_seconds=30,
@@ -73,9 +58,9 @@ def test_a_fault_that_comes_later_is_timed_from_when_it_comes(policy, capsys):
     assert 0 < said["decision_seconds"]["p50"] < 15
 
 
-def test_a_fault_too_small_to_be_seen_in_the_time_is_a_failure(policy, capsys):
+def test_a_fault_too_small_to_be_seen_in_the_time_is_a_failure(capsys):
     options = RehearseOptions(
-        policy=policy(), runs=1, healthy_runs=1, drop=0.01, for_seconds=30, orders_per_second=50, json=True
+        runs=1, healthy_runs=1, drop=0.01, for_seconds=30, orders_per_second=50, json=True
     )
     code, said = told(capsys, options)
     assert code == 1
@@ -83,9 +68,9 @@ def test_a_fault_too_small_to_be_seen_in_the_time_is_a_failure(policy, capsys):
     assert said["decision_seconds"]["p50"] is None
 
 
-def test_a_rehearsal_without_a_fault_reads_as_a_table(policy, capsys):
-    options = RehearseOptions(policy=policy(), fault=Fault.NONE, runs=1, for_seconds=20, orders_per_second=50)
-    assert rehearse.main(options) == 0
+def test_a_rehearsal_without_a_fault_reads_as_a_table(capsys):
+    options = RehearseOptions(fault=Fault.NONE, runs=1, for_seconds=20, orders_per_second=50)
+    assert rehearse.main(policy(), options) == 0
     shown = capsys.readouterr().out
     assert "without a fault: 1 runs" in shown
     assert "promised by the policy  0.1 % of runs" in shown
@@ -100,17 +85,9 @@ def test_a_rehearsal_without_a_fault_reads_as_a_table(policy, capsys):
         ({"steps": [{"weigth": "5%"}]}, "spec.steps[0].weigth"),
     ],
 )
-def test_what_cannot_be_rehearsed_is_refused_with_its_path(policy, fields: dict, path: str):
+def test_what_cannot_be_rehearsed_is_refused_with_its_path(fields: dict, path: str):
     with pytest.raises(RefusedError, match=path.replace("[", r"\[").replace("]", r"\]")):
-        rehearse.main(RehearseOptions(policy=policy(**fields)))
-
-
-def test_a_file_without_a_policy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(RefusedError, match="cannot read"):
-        rehearse.main(RehearseOptions(policy=str(tmp_path / "none.yaml")))
-    monkeypatch.setattr("sys.stdin", io.StringIO("kind: Service\n"))
-    with pytest.raises(RefusedError, match="0 objects of the kind CanaryPolicy"):
-        rehearse.main(RehearseOptions(policy="-"))
+        rehearse.main(policy(**fields), RehearseOptions())
 
 
 def test_no_false_rollback_in_few_runs_proves_little():
@@ -125,6 +102,6 @@ def test_quantiles_are_values_that_were_measured():
         Rehearsed(seed, Phase.ROLLED_BACK, "OrdersCollapsed", seed, 0, 10_000, 5.0, float(seed))
         for seed in range(1, 21)
     ]
-    document = Rehearsal(RehearseOptions(policy=""), "till", 0.001, runs, []).document()
+    document = Rehearsal(RehearseOptions(), "till", 0.001, runs, []).document()
     assert document["orders_lost"] == {"p50": 10, "p90": 18, "p95": 19, "max": 20}
     assert document["healthy"]["share"] is None

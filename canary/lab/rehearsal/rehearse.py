@@ -12,10 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from canary.api.policy import CanaryPolicySpec
 from canary.api.read import parse_policy
@@ -29,7 +26,6 @@ from canary.lab.rehearsal.scenario import Scenario, Setting
 from canary.lab.shop.worlds import World
 from canary.settings import Fault, RehearseOptions
 
-MAX_POLICY_BYTES = 1024 * 1024
 MAX_RUNS = 100_000
 MAX_PROCESSES = 16
 PREPARE_SECONDS = 900.0  # at most, before the first slice
@@ -49,9 +45,11 @@ class Task:
     seed: int
 
 
-def main(options: RehearseOptions) -> int:
-    """Rehearse, print the figures, and return the exit code. Raise RefusedError for what cannot be rehearsed."""
-    name, spec = read_policy(options.policy)
+def main(policy: Mapping[str, Any], options: RehearseOptions) -> int:
+    """Rehearse a CanaryPolicy, print the figures, return the exit code. Raise RefusedError where it cannot be done."""
+    spec = parse_policy(policy)
+    _refuse_what_cannot_be_rehearsed(spec)
+    name = str(policy["metadata"].get("name", "policy"))
     if not 1 <= options.runs <= MAX_RUNS:
         raise RefusedError(
             f"--runs is {options.runs}; between 1 and {MAX_RUNS} can be rehearsed", code="CAN-2006"
@@ -95,24 +93,6 @@ def _shown(runs: Iterator[Rehearsed], count: int) -> Iterator[Rehearsed]:
 
 
 # -- the policy ----------------------------------------------------------------------------------------------------
-
-
-def read_policy(path: str) -> tuple[str, CanaryPolicySpec]:
-    """Return the name and the spec of the one CanaryPolicy in a file; raise RefusedError with place and remedy."""
-    try:
-        text = sys.stdin.read(MAX_POLICY_BYTES) if path == "-" else Path(path).read_text(encoding="utf-8")
-        documents = list(yaml.safe_load_all(text))
-    except OSError as error:
-        raise RefusedError(f"cannot read {path}: {error.strerror}", code="CAN-2005") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{path} is not YAML: {error}", code="CAN-4202") from error
-    found = [entry for entry in documents if isinstance(entry, dict) and entry.get("kind") == "CanaryPolicy"]
-    if len(found) != 1:
-        text = f"{path} holds {len(found)} objects of the kind CanaryPolicy, and one is needed"
-        raise RefusedError(text, code="CAN-4202")
-    spec = parse_policy(found[0])
-    _refuse_what_cannot_be_rehearsed(spec)
-    return str(found[0]["metadata"].get("name", "policy")), spec
 
 
 def _refuse_what_cannot_be_rehearsed(spec: CanaryPolicySpec) -> None:
