@@ -1,7 +1,8 @@
-"""What the API server writes by itself, from Kubernetes 1.36 on: the hold (M1), and who asks or pushes (M2).
+"""What the API server writes by itself, from Kubernetes 1.36 on: the hold (M1), and who asks, pushes or rules (M2).
 
 With these a `kubectl replace` that forgets `paused` keeps the hold instead of being refused, and nobody has to fill in
-who he is. A field that is written so belongs to no manager, so no pipeline comes to own it.
+who he is, nor can: who wrote a template or a policy stays noted until the next one is written. A field that is written
+so belongs to no manager, so no pipeline comes to own it.
 """
 
 import re
@@ -14,6 +15,7 @@ from canary.guard.policy import (
     ADMISSION,
     CREATE,
     GUARDED,
+    IS_CREATE,
     UPDATE,
     Json,
     Requests,
@@ -21,7 +23,7 @@ from canary.guard.policy import (
     constraints,
     identities,
 )
-from canary.kube.resources import CANARYREQUESTS, DEPLOYMENTS, Resource
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, SAFETYPOLICIES, Resource
 
 SINCE = (1, 36)  # MutatingAdmissionPolicy is admissionregistration.k8s.io/v1 from here
 MUTATING = Resource(ADMISSION, "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", namespaced=False)
@@ -29,6 +31,7 @@ MUTATING_BINDINGS = Resource(
     ADMISSION, "v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", namespaced=False
 )
 _TEMPLATE_CHANGED = "object.spec.template != oldObject.spec.template"
+_TEXT_CHANGED = f"{IS_CREATE} || object.spec != oldObject.spec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Mutation:
     """What is written into which requests; each of `only` must hold, by the names of `identities`."""
 
     name: str
-    requests: Requests
+    requests: tuple[Requests, ...]
     only: tuple[str, ...]
     patch: Json
     objects: Json
@@ -50,10 +53,29 @@ def _applied(expression: str) -> Json:
     return {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}
 
 
-_PUSHES = Requests(DEPLOYMENTS.group, DEPLOYMENTS.version, (DEPLOYMENTS.plural,), (UPDATE,))
+def _noted(obj: str) -> str:
+    return f"{obj}.metadata.?annotations[?'{ChangeAnnotation.CHANGED_BY}'].orValue('')"
+
+
+def _names_writer(name: str, requests: tuple[Requests, ...], changed: str, objects: Json) -> Mutation:
+    """Return what notes who wrote what counts as `changed`, and keeps that note whatever else is written."""
+    before = f"({IS_CREATE} ? '' : {_noted('oldObject')})"
+    writer = f"{changed} ? request.userInfo.username : {before}"
+    note = (
+        f"Object{{metadata: Object.metadata{{annotations: {{'{ChangeAnnotation.CHANGED_BY}': {writer}}}}}}}"
+    )
+    return Mutation(
+        name, requests, (f"{changed} || {_noted('object')} != {before}",), _applied(note), objects
+    )
+
+
+def _pushes(*resources: str) -> tuple[Requests, ...]:
+    return (Requests(DEPLOYMENTS.group, DEPLOYMENTS.version, resources, (UPDATE,)),)
+
+
 HOLD = Mutation(
     "hold",
-    _PUSHES,
+    _pushes(DEPLOYMENTS.plural),
     (
         f"{_TEMPLATE_CHANGED} || oldObject.spec.?paused.orValue(false)",
         "!(variables.controller)",
@@ -62,19 +84,20 @@ HOLD = Mutation(
     _applied("Object{spec: Object.spec{paused: true}}"),
     GUARDED,
 )
-WRITER = Mutation(
-    "writer",
-    _PUSHES,
-    (_TEMPLATE_CHANGED,),
-    _applied(
-        "Object{metadata: Object.metadata{annotations: "
-        f"{{'{ChangeAnnotation.CHANGED_BY}': request.userInfo.username}}}}}}"
-    ),
-    GUARDED,
+_WITH_STATUS = (
+    DEPLOYMENTS.plural,
+    f"{DEPLOYMENTS.plural}/status",
+)  # a status may be written with annotations
+WRITER = _names_writer("writer", _pushes(*_WITH_STATUS), _TEMPLATE_CHANGED, GUARDED)
+AUTHOR = _names_writer(
+    "author",
+    (Requests(GROUP, VERSION, (CANARYPOLICIES.plural, SAFETYPOLICIES.plural), (CREATE, UPDATE)),),
+    _TEXT_CHANGED,
+    {},
 )
 REQUESTER = Mutation(
     "requester",
-    Requests(GROUP, VERSION, (CANARYREQUESTS.plural,), (CREATE,)),
+    (Requests(GROUP, VERSION, (CANARYREQUESTS.plural,), (CREATE,)),),
     (),
     {
         "patchType": "JSONPatch",
@@ -85,7 +108,7 @@ REQUESTER = Mutation(
     },
     {},
 )
-MUTATIONS = (HOLD, WRITER, REQUESTER)
+MUTATIONS = (HOLD, WRITER, AUTHOR, REQUESTER)
 
 
 def manifests(mutation: Mutation, settings: Settings) -> tuple[Json, Json]:
@@ -96,7 +119,7 @@ def manifests(mutation: Mutation, settings: Settings) -> tuple[Json, Json]:
     ]
     spec: Json = {
         "failurePolicy": "Fail",
-        "matchConstraints": constraints((mutation.requests,), mutation.objects, {}),
+        "matchConstraints": constraints(mutation.requests, mutation.objects, {}),
         **({"matchConditions": conditions} if conditions else {}),
         "mutations": [mutation.patch],
         "reinvocationPolicy": "Never",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from canary.api.change import ChangeAnnotation
 from canary.api.marks import TRUE, Mark
 from canary.api.policy import Revision
 from canary.api.reasons import MissingReason
@@ -100,9 +101,13 @@ def revision_of(template: Mapping[str, Any]) -> Revision:
 
 
 def annotations_of(deployment: Mapping[str, Any]) -> dict[str, str]:
-    """Return a Deployment's annotations and its template's; where both say something, the template's."""
-    template = deployment["spec"]["template"].get("metadata") or {}
-    return {**(deployment["metadata"].get("annotations") or {}), **(template.get("annotations") or {})}
+    """Return a Deployment's annotations and its template's; where both say something, the template's.
+
+    Who wrote it stands on the Deployment alone, where the API server writes it.
+    """
+    template = (deployment["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+    said = {name: text for name, text in template.items() if name != ChangeAnnotation.CHANGED_BY}
+    return {**(deployment["metadata"].get("annotations") or {}), **said}
 
 
 def read_owner(client: Client, deployment: Json, service: str) -> Owner:

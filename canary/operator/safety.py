@@ -11,11 +11,16 @@ from canary.api.reasons import Mode
 from canary.api.run import Approval
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.core.evidence import Directive, Missing, Safety
-from canary.core.record import record_of
 from canary.core.rules.approvals import Electorate, approval_of
 from canary.core.rules.effective import STRICTEST, Standing, standing, weaker_fields
 from canary.core.rules.oversight import Watched, oversee
-from canary.core.rules.weakening import Weakening, digest_of, rules_of_weakening, text_in_force
+from canary.core.rules.weakening import (
+    Weakening,
+    digest_of,
+    record_of_text,
+    rules_of_weakening,
+    text_in_force,
+)
 from canary.core.telling.stored import under
 from canary.errors import UnavailableError
 from canary.kube.cache import Cache
@@ -119,8 +124,9 @@ class SafetyTicker:
         ]
         may = {each.requester: self._may_approve((meta["uid"], system, name), each) for each in given}
         rules = rules_of_weakening(name, approved, self._rulebook.policies(), self._hands.clock.now())
-        record = record_of(meta.get("annotations") or {})
-        return Weakening(fields, Electorate(record, digest, rules, self._hands.people(), may), given)
+        people = self._hands.people()
+        record = record_of_text(meta.get("annotations") or {}, people)
+        return Weakening(fields, Electorate(record, digest, rules, people, may), given)
 
     def _may_approve(self, about: tuple[str, str, str], approval: Approval) -> bool:
         answer = self._rulebook.may_approve(about, approval)

@@ -521,13 +521,13 @@ def guarded_world(bed: Bed) -> None:
     bed.namespace(SHOP, GUARDED)
     bed.namespace(PLAIN)
     for namespace in (SHOP, PLAIN):
-        _make(bed, DEPLOYMENTS.at(namespace, "shop"), {"labels": LABELS}, spec=_pods())
+        _make(bed, DEPLOYMENTS.at(namespace, "shop"), {"labels": LABELS}, spec=pods_of())
         _make(bed, SERVICES.at(namespace, "shop"), spec={"selector": LABELS, "ports": [{"port": 80}]})
         _make(bed, CONTROLLERREVISIONS.at(namespace, "kept"), data=KEPT, revision=1)
     _make(bed, CONFIGMAPS.at(PLAIN, "settings"), data={"a": "b"})
-    _make(bed, DEPLOYMENTS.at(SHOP, "rolling"), {"labels": GUARDED, **GLASS}, spec=_pods("rolling"))
+    _make(bed, DEPLOYMENTS.at(SHOP, "rolling"), {"labels": GUARDED, **GLASS}, spec=pods_of("rolling"))
     held = {"labels": GUARDED, "finalizers": ["example.com/waits"]}
-    _make(bed, DEPLOYMENTS.at(SHOP, "ending"), held, spec={**_pods("ending"), "paused": True})
+    _make(bed, DEPLOYMENTS.at(SHOP, "ending"), held, spec={**pods_of("ending"), "paused": True})
     ending = bed.admin.get(DEPLOYMENTS.at(SHOP, "ending")) or {}
     bed.admin.delete(DEPLOYMENTS.at(SHOP, "ending"), uid=ending["metadata"]["uid"], intent=Intent.NEUTRAL)
     patch = {"metadata": {"labels": GUARDED}, "spec": {"paused": True}}
@@ -542,7 +542,7 @@ def guarded_world(bed: Bed) -> None:
     _make_kinds(bed)
 
 
-def _pods(name: str = "shop") -> Object:
+def pods_of(name: str = "shop") -> Object:
     labels = {"app": name}
     pods = template("registry.invalid/shop:1", labels)
     return {"replicas": 2, "selector": {"matchLabels": labels}, "template": pods}

@@ -32,13 +32,14 @@ from guard_on_bed import (
 )
 
 from canary.api.change import ChangeAnnotation
+from canary.api.marks import TRUE, Mark
 from canary.guard.fingerprint import KINDS, Fingerprint, differences
 from canary.guard.mutations import MUTATIONS, manifests
 from canary.guard.policies import guard, policies, version_of
 from canary.guard.policy import VALIDATING, VALIDATING_BINDINGS, Policy, Settings
 from canary.kube import resources
 from canary.kube.client import Intent
-from canary.kube.resources import CANARYREQUESTS, Resource
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, SAFETYPOLICIES, Resource
 from canary.kube.transport import JSON, MERGE_PATCH
 from canary.lab.clock import SimClock
 
@@ -276,6 +277,11 @@ REQUESTS = CANARYREQUESTS.collection(roads.SHOP)
 FLAGS = ("--platform-group", *SETTINGS.platform_groups, "--gitops-account", *SETTINGS.gitops_accounts)
 HELD = ("alice", "agent", "admin", "account")  # whom the hold is carried through
 WRITES = {name: road for name, road in roads.WORKLOAD.items() if road.method in ("PATCH", "PUT")}
+AUTHORED = {
+    name: road
+    for name, road in roads.KINDS.items()
+    if road.policy in ("policies", "safety") and road.method != "DELETE"
+}
 ASKING = {name: road for name, road in roads.REQUESTS.items() if road.method == "POST"}
 CARRIED = {
     name: road
@@ -342,6 +348,72 @@ def test_a_changed_template_names_its_writer_and_nothing_else_does(written: Bed,
             assert noted == (roads.NAMES[user][0] if changed else None), user
 
 
+@pytest.mark.parametrize("name", AUTHORED)
+def test_a_policy_names_who_wrote_its_text(written: Bed, name: str) -> None:
+    road, key = AUTHORED[name], ChangeAnnotation.CHANGED_BY
+    before = written.ask("admin", "GET", road.path)[1] if road.method != "POST" else {}
+    for user in EVERYBODY:
+        status, stored = send(written, road, user)
+        assert status in (200, 201, 403), (user, stored)
+        if status != 403:
+            changed = stored["spec"] != before.get("spec")
+            noted = (stored["metadata"].get("annotations") or {}).get(key)
+            assert noted == (roads.NAMES[user][0] if changed else None), user
+
+
+FORGED = {"metadata": {"annotations": {ChangeAnnotation.CHANGED_BY.value: "carol"}}}
+FORGERIES: dict[str, dict[str, Any]] = {
+    "another name": FORGED,
+    "taken off": {"metadata": {"annotations": {ChangeAnnotation.CHANGED_BY.value: None}}},
+    "all annotations taken off": {"metadata": {"annotations": None}},
+}
+
+
+@pytest.fixture(scope="module")
+def noted(written: Bed) -> dict[str, str]:
+    """A Deployment and two policies whose newest text alice wrote, by their paths."""
+    labels = {"labels": {Mark.GUARDED.value: TRUE}}
+    held = DEPLOYMENTS.at(roads.SHOP, "noted").manifest(
+        labels, spec={**roads.pods_of("noted"), "paused": True}
+    )
+    made = [
+        (DEPLOYMENTS.at(roads.SHOP, "noted"), held),
+        (SAFETYPOLICIES.at("", "noted"), roads.safety_policy("noted")),
+        (
+            CANARYPOLICIES.at(roads.PLAIN, "noted"),
+            CANARYPOLICIES.at(roads.PLAIN, "noted").manifest(spec=roads.policy_spec()),
+        ),
+    ]
+    for ref, manifest in made:
+        status, said = written.ask("alice", "POST", ref.resource.collection(ref.namespace), manifest)
+        assert status == 201, said
+    deployment = made[0][0].path()
+    status, said = written.ask("alice", "PATCH", deployment, {"spec": {"template": roads.NEWER}}, MERGE_PATCH)
+    assert status == 200, said
+    return {
+        "deployment": deployment,
+        "its status": made[0][0].path("status"),
+        "safety policy": made[1][0].path(),
+        "policy": made[2][0].path(),
+    }
+
+
+@pytest.mark.parametrize("what", ["deployment", "its status", "safety policy", "policy"])
+@pytest.mark.parametrize("name", FORGERIES)
+def test_nobody_writes_who_wrote_it(written: Bed, noted: dict[str, str], what: str, name: str) -> None:
+    for user in ("alice", "bob", "admin", "pod"):
+        status, stored = written.ask(user, "PATCH", noted[what], FORGERIES[name], MERGE_PATCH, dryRun="All")
+        assert status in (200, 403), stored
+        if status == 200:
+            assert stored["metadata"]["annotations"][ChangeAnnotation.CHANGED_BY] == "alice", user
+
+
+def test_who_never_wrote_a_text_is_not_noted_for_it(written: Bed) -> None:
+    status, stored = written.ask("alice", "PATCH", roads.UNHELD, FORGED, MERGE_PATCH, dryRun="All")
+    assert status == 200, stored
+    assert stored["metadata"]["annotations"][ChangeAnnotation.CHANGED_BY] == ""
+
+
 @pytest.mark.parametrize("name", ASKING)
 def test_a_request_is_in_the_name_of_who_makes_it_or_is_refused(written: Bed, name: str) -> None:
     for user in EVERYBODY:
@@ -354,7 +426,8 @@ def test_a_request_is_in_the_name_of_who_makes_it_or_is_refused(written: Bed, na
 
 def test_what_writes_is_asked_at_least_forty_times() -> None:
     asked = {"hold": len(CARRIED) * len(HELD)}
-    asked |= {"writer": len(WRITES) * len(EVERYBODY), "requester": len(ASKING) * len(EVERYBODY)}
+    every = {"writer": WRITES, "author": AUTHORED, "requester": ASKING}
+    asked |= {name: len(table) * len(EVERYBODY) for name, table in every.items()}
     assert asked.keys() == {each.name for each in MUTATIONS}
     assert min(asked.values()) >= LEAST_ASKED
 

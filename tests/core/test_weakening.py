@@ -20,7 +20,14 @@ from canary.core.evidence import Directive
 from canary.core.rules.approvals import Electorate
 from canary.core.rules.effective import Standing, effective, standing, weaker_fields
 from canary.core.rules.oversight import Watched, oversee
-from canary.core.rules.weakening import Weakening, digest_of, rules_of_weakening, text_in_force, weighed
+from canary.core.rules.weakening import (
+    Weakening,
+    digest_of,
+    record_of_text,
+    rules_of_weakening,
+    text_in_force,
+    weighed,
+)
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
 PEOPLE = People.model_validate(
@@ -169,3 +176,22 @@ def test_the_quorum_is_that_of_everything_that_rules_the_same_tiers() -> None:
     elsewhere = safety(appliesTo={"tiers": [4]}, approvals={**STRONG.wire()["approvals"], "count": 5})
     found = rules_of_weakening("reset", STRONG, {"other": other, "else": elsewhere}, NOW)
     assert found.count == 3
+
+
+@pytest.mark.parametrize(
+    ("annotations", "authors"),
+    [
+        ({"authors": "dana"}, ["dana"]),
+        ({"changed-by": "sam"}, ["sam"]),
+        ({"authors": "dana", "changed-by": "sam"}, ["dana", "sam"]),
+        ({"authors": "dana", "changed-by": "system:serviceaccount:argocd:sync"}, ["dana"]),
+        ({"changed-by": "system:serviceaccount:argocd:sync"}, []),
+        ({"changed-by": "nobody knows"}, []),
+        ({}, []),
+    ],
+)
+def test_a_person_who_wrote_a_text_at_the_api_server_is_an_author_of_it_and_a_pipeline_is_none(
+    annotations: dict[str, str], authors: list[str]
+) -> None:
+    said = {f"canary-controller.io/{name}": text for name, text in annotations.items()}
+    assert record_of_text(said, PEOPLE).authors == authors

@@ -26,6 +26,7 @@ from canary.kube.side import Order
 from canary.kube.workload import (
     Observed,
     adopt,
+    annotations_of,
     create_side,
     delete_side,
     keep_last_good,
@@ -428,3 +429,14 @@ def test_a_version_is_called_by_its_label_or_its_image_s_tag(world: World):
     digest = {"containers": [{"name": "shop", "image": "host:5000/shop@sha256:0000"}]}
     assert revision_of({**template, "spec": digest}).version == ""
     assert revision_of(template).images == [OLD]
+
+
+def test_a_template_does_not_say_who_wrote_it():
+    of_template = {
+        "annotations": {"canary-controller.io/changed-by": "sam", "canary-controller.io/what": "a fix"}
+    }
+    deployment = {"metadata": {}, "spec": {"template": {"metadata": of_template}}}
+    assert annotations_of(deployment) == {"canary-controller.io/what": "a fix"}
+    stamped = {"annotations": {"canary-controller.io/changed-by": "dana"}}
+    said = annotations_of({**deployment, "metadata": stamped})
+    assert said == {"canary-controller.io/what": "a fix", "canary-controller.io/changed-by": "dana"}

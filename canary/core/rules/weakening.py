@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 
+from canary.api.change import ChangeRecord
+from canary.api.people import People
 from canary.api.run import Approval
 from canary.api.safety import ApprovalRules, SafetyPolicySpec, SafetyPolicyStatus, WeakerText
-from canary.core.record import sha256_of
+from canary.core.record import record_of, sha256_of
 from canary.core.rules.approvals import Electorate, Tally, counted, in_time, tally
 from canary.core.rules.effective import effective, stricter, weaker_fields
 
@@ -41,6 +43,17 @@ def text_in_force(approved: SafetyPolicySpec | None, written: SafetyPolicySpec) 
 def digest_of(written: SafetyPolicySpec) -> str:
     """Return what an approval of this text names."""
     return sha256_of(written.wire())
+
+
+def record_of_text(annotations: Mapping[str, str], people: People) -> ChangeRecord:
+    """Return who wrote the text: whom the annotations name, and who wrote it at the API server.
+
+    A person who wrote it there is an author, so nobody has to be named besides; a pipeline is none.
+    """
+    record = record_of(annotations)
+    if people.owner(record.changed_by) is None:
+        return record
+    return record.model_copy(update={"authors": [*record.authors, record.changed_by]})
 
 
 def rules_of_weakening(
