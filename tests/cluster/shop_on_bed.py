@@ -6,6 +6,7 @@ customers met: a test reads the state of the world from there, never from what t
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -135,7 +136,9 @@ class Shop:
         self._customers = Child("canary.lab.shop.customers", self._hear)
         ending.callback(self._customers.close)
         ending.callback(self.stop_controller)
+        ending.callback(self.wake_controllers)
         self._controller: subprocess.Popen[bytes] | None = None
+        self._asleep: list[subprocess.Popen[bytes]] = []
         self._log = bed.folder / f"controller-{namespace}.log"
 
     # -- what the team does ------------------------------------------------------------------------------------------
@@ -237,6 +240,23 @@ class Shop:
         """Kill it as a failing node would."""
         controller, self._controller = self._controller, None
         if controller is not None:
+            controller.kill()
+            controller.wait(STOP_SECONDS)
+
+    def freeze_controller(self) -> None:
+        """Stop its process in mid-work, as a machine that is paused does; another may be started."""
+        controller, self._controller = self._controller, None
+        if controller is not None:
+            controller.send_signal(signal.SIGSTOP)
+            self._asleep.append(controller)
+
+    def wake_controllers(self, stay_seconds: float = 0.0) -> None:
+        """Let the frozen ones go on for a while with what they knew, then end them."""
+        asleep, self._asleep = self._asleep, []
+        for controller in asleep:
+            controller.send_signal(signal.SIGCONT)
+        time.sleep(stay_seconds)
+        for controller in asleep:
             controller.kill()
             controller.wait(STOP_SECONDS)
 
@@ -357,3 +377,16 @@ def side_ppm(route: Object) -> int:
     side = sum(int(ref.get("weight", 1)) for ref in refs if ref["name"] == side_name(manifests.NAME))
     whole = sum(int(ref.get("weight", 1)) for ref in refs)
     return round(side * 1_000_000 / whole) if whole else 0
+
+
+def spec_is_the_teams(shop: Shop) -> bool:
+    """Tell whether every version of the Deployment since the push was the one that the team wrote, and held."""
+    written = shop.chronicle.of(DEPLOYMENTS.kind)
+    image = f"registry.example/shop:{manifests.NEW}"
+    pushed = [s.obj for s in written if s.obj["spec"]["template"]["spec"]["containers"][0]["image"] == image]
+    specs = [{name: value for name, value in obj["spec"].items() if name != "paused"} for obj in pushed]
+    return (
+        bool(pushed)
+        and all(obj["spec"]["paused"] for obj in pushed)
+        and all(spec == specs[0] for spec in specs)
+    )
