@@ -183,6 +183,7 @@ class Bed:
             f"--secure-port={API_PORT}",
             f"--advertise-address={ADVERTISED}",
             "--endpoint-reconciler-type=none",
+            "--enable-aggregator-routing=true",  # to the address of an API server behind a Service
             f"--cert-dir={self.folder / 'certificates'}",
             f"--service-cluster-ip-range={CLUSTER_IPS}",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -202,6 +203,7 @@ class Bed:
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self.folder / 'accounts.key'}",
             f"--controllers={','.join(CONTROLLERS)}",
+            "--horizontal-pod-autoscaler-sync-period=2s",
             "--secure-port=0",
         ]
 

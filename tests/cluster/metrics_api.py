@@ -1,0 +1,146 @@
+"""The CPU of pods as autoscalers ask for it: an API server of our own for metrics.k8s.io, behind an APIService.
+
+`Metrics(bed)` is registered from its making until `close`. The real API server sends it what the real autoscaler asks,
+and `load` says how many thousandths of a core all pods of a question together use now; they share it evenly.
+"""
+
+import json
+import ssl
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cluster_bed import Bed
+
+from canary.kube.client import Intent
+from canary.kube.pods import SERVICE_LABEL
+from canary.kube.resources import ENDPOINTSLICES, PODS, SERVICES, Resource
+
+APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+GROUP, VERSION = "metrics.k8s.io", "v1beta1"
+ROOT = f"/apis/{GROUP}/{VERSION}"
+ADDRESS, PORT, NAME, HOME = "10.77.0.4", 28443, "pod-metrics", "kube-system"
+WINDOW = "1s"
+Object = dict[str, Any]
+DISCOVERED: Object = {
+    "kind": "APIResourceList",
+    "apiVersion": "v1",
+    "groupVersion": f"{GROUP}/{VERSION}",
+    "resources": [
+        {
+            "name": "pods",
+            "singularName": "",
+            "namespaced": True,
+            "kind": "PodMetrics",
+            "verbs": ["get", "list"],
+        }
+    ],
+}
+
+
+class Metrics:
+    """Serves the figures of every namespace; of one that was not named in `load`, none."""
+
+    def __init__(self, bed: Bed) -> None:
+        self.load: dict[str, int] = {}
+        self._bed, self._client = bed, bed.client("admin")
+        self._server = ThreadingHTTPServer((ADDRESS, PORT), self._handler())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own = bed.folder / "certificates"
+        context.load_cert_chain(own / "apiserver.crt", own / "apiserver.key")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self._register()
+
+    def close(self) -> None:
+        """Take the API away again, for one that does not answer stops the deletion of every namespace."""
+        stored = self._client.get(self._ref)
+        assert stored is not None
+        self._client.delete(self._ref, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def _ref(self) -> Any:
+        return APISERVICES.at("", f"{VERSION}.{GROUP}")
+
+    def _register(self) -> None:
+        port = {"name": "https", "port": 443, "targetPort": PORT}
+        self._bed.make(SERVICES, NAME, HOME, spec={"ports": [port]})
+        endpoints = {
+            "metadata": {"labels": {SERVICE_LABEL: NAME}},
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": PORT}],
+            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
+        }
+        self._bed.make(ENDPOINTSLICES, NAME, HOME, **endpoints)
+        spec = {
+            "group": GROUP,
+            "version": VERSION,
+            "service": {"namespace": HOME, "name": NAME},
+            "insecureSkipTLSVerify": True,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        }
+        self._bed.make(APISERVICES, self._ref.name, spec=spec)
+        self._bed.until(self._available, "the API server serves metrics.k8s.io")
+
+    def _available(self) -> bool:
+        status = (self._client.get(self._ref) or {}).get("status") or {}
+        return any(
+            (each["type"], each["status"]) == ("Available", "True") for each in status.get("conditions") or ()
+        )
+
+    def answer(self, path: str) -> Object | None:
+        """Return what is at a path; None: nothing is."""
+        asked = urlsplit(path)
+        if asked.path == ROOT:
+            return DISCOVERED
+        match asked.path.removeprefix(f"{ROOT}/").split("/"):
+            case ["namespaces", namespace, "pods"]:
+                selector = parse_qs(asked.query).get("labelSelector", [""])[0]
+                return self._pods(namespace, selector)
+            case _:
+                return None
+
+    def _pods(self, namespace: str, selector: str) -> Object:
+        pods = self._client.list(PODS, namespace, selector=selector) if namespace in self.load else []
+        share = self.load.get(namespace, 0) / max(1, len(pods))
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        items = [
+            {
+                "metadata": {"name": pod["metadata"]["name"], "namespace": namespace},
+                "timestamp": stamp,
+                "window": WINDOW,
+                "containers": [
+                    {"name": each["name"], "usage": {"cpu": f"{share:.0f}m"}}
+                    for each in pod["spec"]["containers"][:1]
+                ],
+            }
+            for pod in pods
+        ]
+        return {"kind": "PodMetricsList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {}, "items": items}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        metrics = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                found = metrics.answer(self.path)
+                body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "code": 404}).encode()
+                self.send_response(404 if found is None else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        return Handler
