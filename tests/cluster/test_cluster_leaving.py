@@ -36,7 +36,7 @@ from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
 Object = dict[str, Any]
-RATE = 100.0  # orders a second
+RATE, BUSY = 100.0, 300.0  # orders a second: the busy shop can promote within a minute
 POLICY = {
     "steps": [{"weight": "50%"}, {"weight": "100%"}],
     "bake": {"duration": "10s"},
@@ -148,7 +148,7 @@ def sides(shop: Shop) -> list[str]:
 
 
 def promoted(bed: Bed) -> Notes:
-    with shop_open(bed, "promoted", RATE) as shop:
+    with shop_open(bed, "promoted", BUSY) as shop:
         shop.apply(*budget_and_autoscaler(shop))
         notes = Notes(stored(shop))
         shop.start_controller()

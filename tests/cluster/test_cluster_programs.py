@@ -9,6 +9,7 @@ import programs
 import pytest
 
 GO = """#!/bin/sh
+[ "$1" = version ] && echo go version go{version} linux/amd64 && exit
 echo "$@" >> {log}
 while [ "$1" != -o ]; do shift; done
 for name in kube-apiserver kube-controller-manager; do echo > "$2$name"; chmod +x "$2$name"; {then}; done
@@ -25,10 +26,10 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def compiler(folder: Path, then: str = ":") -> Path:
+def compiler(folder: Path, then: str = ":", version: str = "1.26.0") -> Path:
     """Install a compiler; return where it writes what it was asked."""
     program, log = folder / "bin" / "go", folder / "asked"
-    program.write_text(GO.format(log=log, then=then))
+    program.write_text(GO.format(log=log, then=then, version=version))
     program.chmod(0o755)
     return log
 
@@ -59,18 +60,29 @@ def test_a_build_that_breaks_off_leaves_nothing_that_could_be_taken_for_whole(em
     assert list(programs.cache().iterdir()) == []
 
 
-def test_without_a_compiler_its_name_and_the_other_way_are_said(
+def test_without_a_compiler_its_name_and_the_other_way_are_said_where_none_can_be_fetched(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(empty / "bin"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(programs.MissingPrograms, match=r"go is not installed.*KUBEBUILDER_ASSETS"):
         programs.whole(programs.kubernetes_folder(), programs.build_kubernetes)
+    assert list(programs.cache().iterdir()) == []
+
+
+def test_a_compiler_that_is_too_old_is_not_asked(empty: Path) -> None:
+    log = compiler(empty, version="1.19.8")
+    fetched = programs.wheels_folder(programs.GO_TOOLS) / "go" / "bin" / "go"
+    fetched.parent.mkdir(parents=True)
+    assert programs.go() == str(fetched)
+    assert not log.exists()
 
 
 def test_without_a_compiler_somebody_who_needs_helm_is_told_of_helm(
     empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(empty / "bin"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert programs.main(["helm"]) == 1
     assert "go is not installed: install Go 1.26, or install helm 3" in capsys.readouterr().err
 

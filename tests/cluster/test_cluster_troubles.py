@@ -19,6 +19,7 @@ from canary.lab import manifests
 from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
+pytestmark = pytest.mark.side_by_side
 RATE = 40.0  # orders a second
 ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}
 POLICY = {
