@@ -22,6 +22,8 @@ LONG = (
     "tests/lab/test_demo_record.py",
     "tests/test_docs.py",
     "tests/metrics/",
+    "tests/cluster/test_cluster_results.py",
+    "tests/cluster/test_cluster_attacks.py",
 )
 
 

@@ -16,11 +16,12 @@ from cluster_bed import Bed
 
 from canary.kube.client import Intent
 from canary.kube.pods import SERVICE_LABEL
-from canary.kube.resources import ENDPOINTSLICES, PODS, SERVICES, Resource
+from canary.kube.resources import ENDPOINTSLICES, PODS, SERVICES, Ref, Resource
 
 APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 GROUP, VERSION = "metrics.k8s.io", "v1beta1"
 ROOT = f"/apis/{GROUP}/{VERSION}"
+REGISTRATION = APISERVICES.at("", f"{VERSION}.{GROUP}")
 ADDRESS, PORT, NAME, HOME = "10.77.0.4", 28443, "pod-metrics", "kube-system"
 WINDOW = "1s"
 Object = dict[str, Any]
@@ -45,6 +46,7 @@ class Metrics:
 
     def __init__(self, bed: Bed) -> None:
         self.load: dict[str, int] = {}
+        self._made: list[tuple[Ref, Object]] = []
         self._bed, self._client = bed, bed.client("admin")
         self._server = ThreadingHTTPServer((ADDRESS, PORT), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -57,27 +59,25 @@ class Metrics:
 
     def close(self) -> None:
         """Take the API away again, for one that does not answer stops the deletion of every namespace."""
-        stored = self._client.get(self._ref)
-        assert stored is not None
-        self._client.delete(self._ref, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
+        for ref, stored in reversed(self._made):
+            self._client.delete(ref, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    @property
-    def _ref(self) -> Any:
-        return APISERVICES.at("", f"{VERSION}.{GROUP}")
+    def _make(self, ref: Ref, **parts: Any) -> None:
+        self._made.append((ref, self._bed.make(ref.resource, ref.name, ref.namespace, **parts)))
 
     def _register(self) -> None:
         port = {"name": "https", "port": 443, "targetPort": PORT}
-        self._bed.make(SERVICES, NAME, HOME, spec={"ports": [port]})
+        self._make(SERVICES.at(HOME, NAME), spec={"ports": [port]})
         endpoints = {
             "metadata": {"labels": {SERVICE_LABEL: NAME}},
             "addressType": "IPv4",
             "ports": [{"name": "https", "port": PORT}],
             "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
         }
-        self._bed.make(ENDPOINTSLICES, NAME, HOME, **endpoints)
+        self._make(ENDPOINTSLICES.at(HOME, NAME), **endpoints)
         spec = {
             "group": GROUP,
             "version": VERSION,
@@ -86,11 +86,11 @@ class Metrics:
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
         }
-        self._bed.make(APISERVICES, self._ref.name, spec=spec)
+        self._make(REGISTRATION, spec=spec)
         self._bed.until(self._available, "the API server serves metrics.k8s.io")
 
     def _available(self) -> bool:
-        status = (self._client.get(self._ref) or {}).get("status") or {}
+        status = (self._client.get(REGISTRATION) or {}).get("status") or {}
         return any(
             (each["type"], each["status"]) == ("Available", "True") for each in status.get("conditions") or ()
         )

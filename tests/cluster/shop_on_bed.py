@@ -41,7 +41,7 @@ from canary.lab.shop.child import Child, Message
 Object = dict[str, Any]
 POD_PORT, METRICS_PORT = 18080, 18081
 CONVERSION = 1.0  # every request orders: the most evidence for the load
-SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 120.0, 480.0, 10.0
+SLICE_SECONDS, END_SECONDS, STOP_SECONDS = 240.0, 900.0, 10.0
 LAST_WORDS = 3000
 RETRY_SECONDS, CLI_SECONDS = 0.2, 60.0
 COLLAPSE = {"SHOP_BUG": "order-collapse", "SHOP_BUG_DROP": "0.99"}

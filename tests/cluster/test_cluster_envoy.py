@@ -9,7 +9,7 @@ from canary.lab import manifests
 
 pytest_plugins = ["cluster_fixtures"]
 pytestmark = pytest.mark.side_by_side
-RATE, BUSY = 100.0, 300.0  # orders a second
+RATE, BUSY = 100.0, 200.0  # orders a second
 STEPS = [{"weight": "5%"}, {"weight": "100%"}]
 WIDE = [{"weight": "50%"}, {"weight": "100%"}]  # which a healthy change passes in a minute
 ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}

@@ -36,7 +36,7 @@ from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
 Object = dict[str, Any]
-RATE, BUSY = 100.0, 300.0  # orders a second: the busy shop can promote within a minute
+RATE, BUSY = 100.0, 200.0  # orders a second: the busy shop can promote within a minute
 POLICY = {
     "steps": [{"weight": "50%"}, {"weight": "100%"}],
     "bake": {"duration": "10s"},

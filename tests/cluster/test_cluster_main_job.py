@@ -22,7 +22,7 @@ from canary.lab.shop.child import Message
 
 pytest_plugins = ["cluster_fixtures"]
 Object = dict[str, Any]
-CALM, BUSY = 40.0, 300.0  # orders a second: the busy shop has the evidence for a whole promotion in a minute
+CALM, BUSY = 40.0, 200.0  # orders a second: the busy shop has the evidence for a promotion in a minute
 SIDE = side_name(manifests.NAME)
 ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}
 DOOMED = {

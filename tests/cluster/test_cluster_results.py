@@ -25,8 +25,8 @@ from canary.api.reasons import Phase
 from canary.lab import manifests
 
 pytest_plugins = ["cluster_fixtures"]
-AT_ONCE = 2  # shops that play at the same time
 FULL = os.environ.get("REPEATS") == "full"
+AT_ONCE = 2 if FULL else 3  # shops that play at the same time
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cluster-results.md"
 ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}
 POLICY: Mapping[str, Any] = {"analysis": ANALYSIS, "bake": {"duration": "10s"}, "drain": "5s"}

@@ -31,7 +31,7 @@ pytest_plugins = ["cluster_fixtures"]
 READ_SECONDS = 2.0
 LATE_SECONDS = 3.0
 PACE = Pace(watch_seconds=20, healthy_seconds=0.5, first_wait_seconds=0.05, longest_wait_seconds=1.0)
-TERM = Term(lease_seconds=4.0, renew_seconds=2.5, retry_seconds=0.4)
+TERM = Term(lease_seconds=8.0, renew_seconds=5.0, retry_seconds=0.4)
 POLICY = {
     "steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}],
     "drain": "5s",
@@ -197,7 +197,7 @@ def test_a_lease_that_is_deleted_or_a_strangers_is_made_again_or_waited_for(bed:
         lease = bed.admin.get(ref) or {}
         bed.admin.delete(ref, uid=lease["metadata"]["uid"], intent=Intent.NEUTRAL)
         bed.until(lambda: holder(bed, namespace) == "ours", "it makes the Lease again")
-        stranger = {"spec": {"holderIdentity": "stranger", "leaseDurationSeconds": 4}}
+        stranger = {"spec": {"holderIdentity": "stranger", "leaseDurationSeconds": round(TERM.lease_seconds)}}
         bed.admin.merge_patch(ref, stranger, intent=Intent.NEUTRAL)
         taken = time.monotonic()
         bed.until(lambda: not elector.leads(), "it does not lead beside a stranger")
