@@ -122,7 +122,9 @@ class Settings:
     drop_null: float = 0.98
     theta_hist: float = 0.5
     theta_recent: float = 0.5
-    second_look: bool = True  # False: the cap alone, as in the reference that the golden vectors come from
+    reference: bool = (
+        False  # True: no second look, and a step passes by its interval, as the golden vectors have it
+    )
     table: tuple[Monitor, ...] = field(init=False, repr=False, compare=False)
     sizes: Mapping[str, list[int]] = field(init=False, repr=False, compare=False)  # ratios of each test
 
@@ -175,7 +177,7 @@ def check_phi(phi: Mapping[str, float], extra: list[str]) -> None:
 
 
 def _table(settings: Settings) -> tuple[Monitor, ...]:
-    cap = Cap(min(6.0, settings.limit_log - 0.9), settings.second_look)
+    cap = Cap(min(6.0, settings.limit_log - 0.9), second_look=not settings.reference)
     rows: list[tuple[str, float, tuple[Grid, ...], Callable[[Look], Trials]]] = [
         (name, BASE_WEIGHTS[name], _grids(name, settings, cap), _TRIALS[name])
         for name in MonitorName

@@ -2,7 +2,8 @@
 
 Enters: orders of both arms and the canary's share of requests, look after look, fresh at each step. Leaves: an
 interval that covers the true ratio at all times jointly with 95 % (a mixture against each point is an e-process:
-Howard, Ramdas, McAuliffe, Sekhon 2021). A step passes when its lower end is high enough; `family` asks.
+Howard, Ramdas, McAuliffe, Sekhon 2021), and what speaks against one given loss. That question is narrower than the
+interval's, so its answer comes sooner, and a step passes by it; `verdict` asks.
 """
 
 from bisect import bisect_left
@@ -14,6 +15,7 @@ from operator import add as add_floats
 from canary.core.detect.startmix import TwoArm, log_sum_exp, share_factor
 
 LEVEL = 0.05
+AS_GOOD = 0.9  # of the alternatives to a loss: that the canary is exactly as good
 _COARSE_LOW = (
     0.005,
     0.01,
@@ -37,6 +39,7 @@ _COARSE_LOW = (
 _FINE = tuple(round(0.89 + 0.01 * step, 2) for step in range(23))
 _COARSE_HIGH = (1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0)
 RATIOS = _COARSE_LOW + _FINE + _COARSE_HIGH
+_ONE = RATIOS.index(1.0)
 _LOG_RATIOS = tuple(log(ratio) for ratio in RATIOS)
 _GAPS = tuple(1.0 - ratio for ratio in RATIOS)
 
@@ -112,21 +115,34 @@ def _crossing(likelihoods: Sequence[float], threshold: float, left: int) -> floa
     return exp(_LOG_RATIOS[left] + part * (_LOG_RATIOS[left + 1] - _LOG_RATIOS[left]))
 
 
+def against_loss(reading: Reading, margin: float) -> float:
+    """Return ln of the evidence against a loss of `margin` or more. Where there is one, it ever reaches 20 with 5 %.
+
+    It is the likelihood ratio of "as good", and a little of all that is above the margin, against the least such ratio
+    of the grid: an e-process there (Wald 1945), and under every greater loss, too, where orders are fewer still.
+    """
+    at = _floor(margin)
+    above = [
+        value + share
+        for value, share in zip(reading.likelihoods[at + 1 :], _LOG_PRIOR[at + 1 :], strict=True)
+    ]
+    alternatives = [log(1.0 - AS_GOOD) + log_sum_exp(above), log(AS_GOOD) + reading.likelihoods[_ONE]]
+    return log_sum_exp(alternatives) - reading.likelihoods[at]
+
+
+def _floor(margin: float) -> int:
+    """Return the index of the least ratio of the grid that is not below 1 - margin."""
+    return bisect_left(RATIOS, 1.0 - margin - 1e-12)
+
+
 def more_orders(reading: Reading, margin: float, share: float, phi: float) -> float | None:
-    """Return about how many further canary orders of a healthy version exclude a ratio of 1 - margin.
+    """Return about how many further canary orders of a healthy version exclude a loss of `margin`.
 
     None where there is no exposure on both sides. A tenth is added, for a forecast should rather be late than early.
     """
     if not 0.0 < share < 1.0:
         return None
-    have = reading.mixture - _likelihood_at(reading.likelihoods, log(1.0 - margin))
+    least = RATIOS[_floor(margin)]
     divisor = phi * share_factor(share) if phi > 1.0 else 1.0
-    per_order = (-log(1.0 - margin) + log(1.0 - share * margin) / share) / divisor
-    return 1.1 * max(0.0, (log(1.0 / LEVEL) - have) / per_order)
-
-
-def _likelihood_at(likelihoods: Sequence[float], log_ratio: float) -> float:
-    right = min(max(bisect_left(_LOG_RATIOS, log_ratio), 1), len(RATIOS) - 1)
-    left = right - 1
-    part = (log_ratio - _LOG_RATIOS[left]) / (_LOG_RATIOS[right] - _LOG_RATIOS[left])
-    return likelihoods[left] + part * (likelihoods[right] - likelihoods[left])
+    per_order = (-log(least) + log(1.0 - share * (1.0 - least)) / share) / divisor
+    return 1.1 * max(0.0, (log(1.0 / LEVEL) - against_loss(reading, margin)) / per_order)

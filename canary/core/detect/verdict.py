@@ -105,6 +105,13 @@ class _Question:
         return self.state.log_f >= self.settings.limit_log
 
     @property
+    def loss_excluded(self) -> bool:
+        """Tell whether a loss that matters at the next weight is excluded; wrong with at most 5 % a step."""
+        if self.settings.reference:
+            return self.low >= 1.0 - self.margin
+        return ratio.against_loss(self.reading, self.margin) >= log(1.0 / ratio.LEVEL)
+
+    @property
     def step_seconds(self) -> float:
         return self.state.t - self.state.step.at
 
@@ -280,8 +287,8 @@ def settling(question: _Question) -> _Finding | None:
 
 
 def evidence_short(question: _Question) -> _Finding | None:
-    """The interval does not exclude a loss that matters at the next weight."""
-    if question.low >= 1.0 - question.margin:
+    """A loss that matters at the next weight is not excluded."""
+    if question.loss_excluded:
         return None
     orders = question.orders
     message = (
@@ -331,8 +338,8 @@ def evidence_suffices(question: _Question) -> _Finding:
     """The canary sells as well as the baseline, within the margin."""
     orders = question.orders
     message = (
-        f"{orders.seen:.0f} orders of {orders.expected:.0f} expected; the ratio is at least {question.low:.3f}, "
-        f"{1.0 - question.margin:.2f} is enough for {question.next_weight_ppm / 10_000:g} %"
+        f"{orders.seen:.0f} orders of {orders.expected:.0f} expected; a loss of {100 * question.margin:.0f} % is "
+        f"excluded, which is enough for {question.next_weight_ppm / 10_000:g} %"
     )
     return _Finding(Verdict.ADVANCE, Reason.EVIDENCE_SUFFICES, message)
 

@@ -153,7 +153,7 @@ def test_the_judge_decides_as_the_reference_through_a_restart_after_every_look(c
         theta_hist=given["theta_hist"],
         theta_recent=given["theta_recent"],
         phi={"orders": given["phi"], "traffic": given["phi_requests"]},
-        second_look=False,
+        reference=True,
     )
     state, t = start(settings), 0.0
     segments = case["segments"]
@@ -201,7 +201,7 @@ def line_of(given: dict[str, float], t: float) -> str:
 def test_the_judge_command_writes_the_evidence_of_the_reference(case: dict[str, Any]) -> None:
     weights = sorted({round(segment["sample"]["weight"] * PPM) for segment in case["segments"]})
     phi = {"traffic": case["parameters"]["phi_requests"]}
-    settings = Settings(weights_ppm=tuple(weights), phi=phi, second_look=False)
+    settings = Settings(weights_ppm=tuple(weights), phi=phi, reference=True)
     lines, ends, t = list[str](), list[int](), 0.0
     for segment, expected in zip(case["segments"], case["expected"]["after_each_segment"], strict=True):
         for _ in range(expected["samples_used"]):
