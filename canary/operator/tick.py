@@ -31,6 +31,7 @@ from canary.core.evidence import Missing
 from canary.core.memory import Memory, remember, texts
 from canary.core.telling import conditions
 from canary.errors import CanaryError, ConflictError
+from canary.kube.cache import slim
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYRUNS, Key
@@ -187,7 +188,7 @@ class RunTicker:
         stored, gathered, decision = rest
         memory = gathered.analysed.memory if gathered.analysed else self._memory(before, stored)
         if not self._is_due(before, after, gathered.analysed, decision):
-            self._kept[_key_of(before)] = Kept(memory, stored)
+            self._kept[_key_of(before)] = Kept(memory, slim(stored))
             return False
         analysis = after.status.analysis.model_copy(update=texts(memory))
         status = change(after.status, analysis=analysis, checked_at=self._hands.clock.now())
@@ -199,7 +200,7 @@ class RunTicker:
         written = self._hands.client.merge_patch(ref, body, intent=intent, subresource="status")
         if written is None:
             raise ConflictError(f"run {before.name} was deleted during the look")
-        self._kept[_key_of(before)] = Kept(memory, written)
+        self._kept[_key_of(before)] = Kept(memory, slim(written))
         if written["status"] == wire:  # else the next look reads what the API server made of it
             self._read_runs.keep(written, replace(after, status=status))
         return True
