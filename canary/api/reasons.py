@@ -40,7 +40,8 @@ class Phase(StrEnum):
 
 
 FINAL_PHASES = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED, Phase.REJECTED})
-EXPOSING_PHASES = frozenset({Phase.PROGRESSING, Phase.BAKING, Phase.COMMITTING, Phase.RETURNING})
+AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
+EXPOSING_PHASES = frozenset({Phase.PROGRESSING, Phase.BAKING, *AFTER_COMMIT})
 
 
 class Verdict(StrEnum):

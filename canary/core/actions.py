@@ -6,115 +6,105 @@ between intent and observation, so that a crash needs no recovery code.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 
-class Kind(StrEnum):
-    LOWERING = "lowering"
-    RAISING = "raising"
+class Lowering:
+    """What runs before the status is written, and needs nothing."""
+
+    __slots__ = ()
+
+
+class Raising:
+    """What runs only after the status write succeeded, with a valid lease."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Lowering):
     """Canary weight 0, stable all, on every route, by the stored coordinates; unconditional."""
 
     epoch: int
     why: str
-    kind: Kind = Kind.LOWERING
 
 
 @dataclass(frozen=True, slots=True)
-class PauseTarget:
+class PauseTarget(Lowering):
     """Set `spec.paused` on the user's Deployment: the hold."""
 
     why: str
-    kind: Kind = Kind.LOWERING
 
 
 @dataclass(frozen=True, slots=True)
-class DetachRoute:
+class DetachRoute(Lowering):
     """Take the side out of every route and give up ownership of the list; only at weight 0."""
 
-    kind: Kind = Kind.LOWERING
-
 
 @dataclass(frozen=True, slots=True)
-class ScaleSide:
+class ScaleSide(Raising):
     """Set the side's pods; a raise of pods is not a raise of exposure, but a cut comes only at weight 0."""
 
     replicas: int
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class ShiftToWayBack:
+class ShiftToWayBack(Lowering):
     """Give all traffic to the last good version's own pods: the rollback after a commit, one write a route."""
 
     epoch: int
-    kind: Kind = Kind.LOWERING
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveWayBack:
+class LeaveWayBack(Raising):
     """Give all traffic back to the Deployment, which runs the last good template again."""
 
     version: str
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class CreateWayBack:
+class CreateWayBack(Lowering):
     """Create the Deployment and Service of the last good template."""
 
     replicas: int
-    kind: Kind = Kind.LOWERING
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteSide:
+class DeleteSide(Lowering):
     """Delete every Deployment, Service and PDB of the run, by uid."""
 
-    kind: Kind = Kind.LOWERING
-
 
 @dataclass(frozen=True, slots=True)
-class CreateSide:
+class CreateSide(Raising):
     """Create the side's Service, PDB and Deployment with the tested template."""
 
     replicas: int
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class AttachRoute:
+class AttachRoute(Raising):
     """Name the side in every rule that names stable, at weight 0 against all."""
 
     version: str
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class SetWeight:
+class SetWeight(Raising):
     """Give the side this share of every route: compare-and-set on the version that was seen."""
 
     weight_ppm: int
     version: str
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class UnpauseTarget:
+class UnpauseTarget(Raising):
     """Let the native roll run: only for the tested template, with the Deployment's version as precondition."""
 
     template_hash: str
-    kind: Kind = Kind.RAISING
 
 
 @dataclass(frozen=True, slots=True)
-class FreezeScaler:
+class FreezeScaler(Raising):
     """Forbid the target's autoscalers to scale down, before anybody leaves the old version."""
-
-    kind: Kind = Kind.RAISING
 
 
 EXPOSING = (LeaveWayBack, AttachRoute, SetWeight, UnpauseTarget)

@@ -8,12 +8,11 @@ that as they always do, so no word of a person overrules evidence.
 from dataclasses import dataclass
 from datetime import timedelta
 
-from canary.api.reasons import MACHINE_VERBS, TARGET_LOST, Phase, Reason, Verb
+from canary.api.reasons import AFTER_COMMIT, MACHINE_VERBS, TARGET_LOST, Phase, Reason, Verb
 from canary.api.run import MAX_APPROVALS, MAX_HANDLED, Approval, Bypass, CanaryRunStatus
 from canary.core import gates
 from canary.core.decision import Answer, Because, Situation, change, record
 from canary.core.evidence import Directive
-from canary.core.guards import AFTER_COMMIT
 from canary.core.rules import quorum
 from canary.core.rules.approvals import approval_of
 from canary.core.telling.wording import no_such_step, share

@@ -4,10 +4,10 @@ Enters: a situation and the `Ending` of the first guard that fired. Leaves: the 
 people asked in the same look. `machine.decide` calls it before any gate is asked, so an ending waits for nothing.
 """
 
-from canary.api.reasons import PPM, TARGET_LOST, Phase, Reason, Verb
+from canary.api.reasons import AFTER_COMMIT, PPM, TARGET_LOST, Phase, Reason, Verb
 from canary.api.run import CanaryRunStatus, PauseStatus, SideStatus
 from canary.core.decision import Answer, Because, Situation, change, enter, set_traffic
-from canary.core.guards import AFTER_COMMIT, Ending
+from canary.core.guards import Ending
 
 
 def answers_at_the_end(situation: Situation, ending: Ending) -> tuple[Answer, ...]:

@@ -7,7 +7,7 @@ that follows and why. Guards only ever lower exposure, so none of them asks for 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from canary.api.reasons import MissingReason, Phase, Reason, Verb, Verdict
+from canary.api.reasons import AFTER_COMMIT, MissingReason, Phase, Reason, Verb, Verdict
 from canary.core.decision import Because, Situation
 from canary.core.evidence import Drift, Missing, Share
 from canary.core.gates import leaked
@@ -17,7 +17,6 @@ BEFORE_COMMIT = frozenset(
     {Phase.HELD, Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING, Phase.PAUSED, Phase.DRAINING}
 )
 JUDGED = frozenset({Phase.PROGRESSING, Phase.BAKING})
-AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from canary.core.actions import (
     Kill,
     LeaveWayBack,
     PauseTarget,
+    Raising,
     ScaleSide,
     SetWeight,
     ShiftToWayBack,
@@ -53,7 +54,7 @@ def plan(situation: Situation) -> tuple[Action, ...]:
         actions = [
             action for action in actions if not isinstance(action, SetWeight | AttachRoute | UnpauseTarget)
         ]
-    return tuple(sorted(actions, key=lambda action: action.kind == "raising"))
+    return tuple(sorted(actions, key=lambda action: isinstance(action, Raising)))
 
 
 def brake(situation: Situation) -> Iterator[Action]:

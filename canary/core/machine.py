@@ -8,14 +8,14 @@ difference between the new status and what was observed, so a crash between any 
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from canary.api.reasons import PPM, MissingReason, Phase, Reason
+from canary.api.reasons import AFTER_COMMIT, PPM, MissingReason, Phase, Reason
 from canary.api.run import CanaryRunStatus, SideStatus
 from canary.core import gates, intent
 from canary.core.decision import Answer, Because, Decision, Situation, change, enter, set_traffic, stay
 from canary.core.directives import hear
 from canary.core.endings import answers_at_the_end, at_zero, end, pause_run
 from canary.core.evidence import Acceptance, Missing, Share
-from canary.core.guards import AFTER_COMMIT, BEFORE_COMMIT, first_ending
+from canary.core.guards import BEFORE_COMMIT, first_ending
 from canary.core.rules import quorum
 from canary.core.telling.wording import share
 

@@ -6,17 +6,18 @@ cluster is what this value can do.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from canary.api.marks import side_name
 from canary.api.people import People
 from canary.api.policy import CanaryPolicySpec, RouteRef
-from canary.api.reasons import Reason
+from canary.api.reasons import AFTER_COMMIT, Reason
+from canary.api.types import format_timestamp
 from canary.clock import Clock
-from canary.core.decision import Limits, Run
-from canary.core.guards import AFTER_COMMIT
+from canary.core.decision import Answer, Limits, Run
 from canary.core.policy_look import Policy
-from canary.kube.client import Client, Fence
+from canary.kube.client import Client, Fence, Intent
+from canary.kube.resources import CANARYREQUESTS
 from canary.metrics.history import History
 from canary.metrics.source import Source
 from canary.operator.auditor import Scribe
@@ -72,3 +73,15 @@ def target_of(run: Run) -> Target:
         run=run.name,
         armed=run.status.phase not in AFTER_COMMIT,
     )
+
+
+def answer(hands: Hands, namespace: str, reply: Answer) -> None:
+    """Write into a request what was done, or why not; idempotent, and no harm where it is gone."""
+    status: dict[str, Any] = {
+        "outcome": "Done" if reply.done else "Refused",
+        "reason": (Reason.REQUEST_DONE if reply.done else Reason.REQUEST_REFUSED).value,
+        "message": reply.message[:1024],
+        "handledAt": format_timestamp(hands.clock.now()),
+    }
+    ref = CANARYREQUESTS.at(namespace, reply.name)
+    hands.client.merge_patch(ref, {"status": status}, intent=Intent.LOWERING, subresource="status")

@@ -15,9 +15,9 @@ from canary.alerts.sink import Page
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.marks import TRUE, Mark
 from canary.api.read import InvalidObject
-from canary.api.reasons import API_VERSION, ConditionType, MissingReason, Opening, Reason, Verb
+from canary.api.reasons import ConditionType, MissingReason, Opening, Reason, Verb
 from canary.api.run import CanaryRunSpec
-from canary.core.decision import Answer, Run
+from canary.core.decision import Run
 from canary.core.evidence import Directive, Missing
 from canary.core.intake import consider, retries_of
 from canary.core.policy_look import Desired, Intake, Policy, Seen, Templates
@@ -31,8 +31,7 @@ from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Ke
 from canary.kube.selectors import matches, of_map, text_of
 from canary.kube.side import labels_of_template
 from canary.metrics.source import counter_specs
-from canary.operator.answers import answer
-from canary.operator.hands import Hands
+from canary.operator.hands import Hands, answer
 from canary.operator.look import or_missing, pod_targets, serving_pods
 from canary.operator.objects import Asked, Json, Shelf, directives_for, reviews_of, reviews_of_policy, run_of
 from canary.operator.proofs import proof_of
@@ -182,7 +181,7 @@ class PolicyTicker:
         if intake.start is not None:
             self._record(policy, intake.start, runs)
         for each in intake.answers:
-            self._answer(policy, each)
+            answer(self._hands, policy.namespace, each)
 
     def _keep_good(self, policy: Policy, intake: Intake, facts: adoption.Facts | Missing) -> None:
         """Store the last good template while it serves, once for each process: what is deleted can then serve again."""
@@ -218,19 +217,12 @@ class PolicyTicker:
     def _record(self, policy: Policy, spec: CanaryRunSpec, runs: Sequence[Run]) -> None:
         """Create the run; its name is derived from what it tries, so that a second create is the same one."""
         name = run_name(policy.name, spec, {run.name for run in runs})
-        metadata = {
-            "name": name,
-            "namespace": policy.namespace,
-            "labels": {Mark.TARGET.value: spec.target.name[:63]},
-        }
-        body = {"apiVersion": API_VERSION, "kind": "CanaryRun", "metadata": metadata, "spec": spec.wire()}
+        labels = {"labels": {Mark.TARGET.value: spec.target.name[:63]}}
+        body = CANARYRUNS.at(policy.namespace, name).manifest(labels, spec=spec.wire())
         try:
             self._hands.client.create(CANARYRUNS, body, intent=Intent.NEUTRAL)
         except AlreadyExistsError:
             logger.info("run %s exists already", name)
-
-    def _answer(self, policy: Policy, reply: Answer) -> None:
-        answer(self._hands, policy.namespace, reply)
 
     # -- say -------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,6 @@ from canary.operator.hands import Hands
 from canary.operator.heads import Heads
 from canary.operator.inventory import Inventory
 from canary.operator.logs import configure_logs
-from canary.operator.observe import Observer
 from canary.operator.people import PeopleFile
 from canary.operator.probes import Check, Probes
 from canary.operator.schedule import BackgroundSchedule, Job
@@ -178,8 +177,9 @@ def running(options: RunOptions, clock: Clock) -> Generator[tuple[str, int]]:
 def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
     """Put the parts together; what must be closed is left with `ending`."""
     telemetry = Telemetry(clock, __version__, "")
-    transport, calm = _transport(options, None), _transport(options, ELECTOR_LIMITS)
+    transport = http_transport.connect(options.kubeconfig, options.context)
     ending.callback(transport.close)
+    calm = http_transport.connect(options.kubeconfig, options.context, ELECTOR_LIMITS)
     ending.callback(calm.close)
     identity = options.identity or new_identity(socket.gethostname())
     namespace = options.controller_namespace
@@ -205,8 +205,7 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
         hands = replace(hands, guard_trouble=fingerprint.broken)
     teller = _teller(options, hands, ending)
     hands, audit = _audited(options, hands, teller)
-    watcher, only = Observer(telemetry, clock), options.namespace or None
-    controller = Controller(hands, teller, watcher=watcher, namespace=only)
+    controller = Controller(hands, teller, watcher=telemetry, namespace=options.namespace or None)
     telemetry.watch_leader(elector.leads)
     telemetry.watch_queue(controller.queue)
     telemetry.watch_caches(controller.reflectors)
@@ -219,12 +218,6 @@ def _fingerprint(options: RunOptions, client: Client, clock: Clock) -> Fingerpri
         return None
     known = Settings(options.controller_namespace, options.platform_groups, options.gitops_accounts)
     return Fingerprint(client, known, clock)
-
-
-def _transport(options: RunOptions, limits: http_transport.Limits | None) -> http_transport.HttpTransport:
-    if not options.kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return http_transport.in_cluster(limits)
-    return http_transport.from_kubeconfig(options.kubeconfig or None, options.context or None, limits)
 
 
 def _audited(options: RunOptions, hands: Hands, teller: Teller) -> tuple[Hands, Job | None]:
@@ -262,7 +255,7 @@ def _teller(options: RunOptions, hands: Hands, ending: ExitStack) -> Teller:
     couriers = Couriers(sinks)
     ending.callback(couriers.close)
     place = Place(options.cluster or "cluster")
-    return Teller(hands, couriers, lambda names: subscriptions(sinks, configs, names), place=place)
+    return Teller(hands, couriers, lambda names: subscriptions(sinks, names), place=place)
 
 
 def _config(sink: SinkAddress, kind: str) -> SinkConfig:

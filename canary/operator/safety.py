@@ -27,8 +27,7 @@ from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES, Key
-from canary.operator.answers import answer
-from canary.operator.hands import Hands
+from canary.operator.hands import Hands, answer
 from canary.operator.look import or_missing
 from canary.operator.objects import Asked, Json, approvals_of, directives_for
 from canary.operator.rulebook import Rulebook, approved_of

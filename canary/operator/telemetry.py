@@ -6,8 +6,8 @@ of each. Every label has a bounded set of values; no user's text becomes one, an
 workloads the rest is counted together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -22,13 +22,20 @@ from prometheus_client import (
     generate_latest,
 )
 
-from canary.api.reasons import Origin, Reason
+from canary.api.reasons import Phase, Reason
 from canary.clock import Clock
+from canary.core.decision import Run
+from canary.core.telling.wording import number, seconds_between
 from canary.kube.cache import Cache
 from canary.kube.client import Call
 from canary.kube.queue import Lane, WorkQueue
-from canary.operator.run_series import WORKLOAD, RunSeries, Workload
+from canary.operator.logs import log_event
+from canary.operator.run_series import WORKLOAD, RunSeries, Workload, workload_of
 from canary.operator.schedule import Trouble
+from canary.operator.tell import news
+from canary.operator.tick import Ticked
+
+logger = logging.getLogger(__name__)
 
 MAX_WORKLOADS = 1_000
 OTHER = Workload("_other", "_other")
@@ -47,35 +54,6 @@ class Result(StrEnum):
     UNAVAILABLE = "unavailable"
     CONFLICT = "conflict"
     DEFECT = "defect"
-
-
-class Outcome(StrEnum):
-    """How a run ended."""
-
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled_back"
-    ABORTED = "aborted"
-    SUPERSEDED = "superseded"
-    REJECTED = "rejected"
-
-
-class Stage(StrEnum):
-    """The parts of a rollback's time."""
-
-    DETECT = "detect"
-    VERIFY = "verify"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that is over, as it is counted."""
-
-    workload: Workload
-    outcome: Outcome
-    reason: Reason
-    origin: Origin
-    tier: int
-    seconds: float
 
 
 class Telemetry:
@@ -121,11 +99,13 @@ class Telemetry:
     def heartbeat(self, at: datetime) -> None:
         self._controller.heartbeat.set(at.timestamp())
 
-    def reconciled(self, kind: str, result: Result, seconds: float) -> None:
+    def looked(self, kind: str, result: Result, seconds: float) -> None:
+        """Count one look and its time."""
         self._controller.reconciles.labels(kind, result).inc()
         self._controller.reconcile_seconds.labels(kind).observe(seconds)
 
-    def queue_waited(self, lane: Lane, seconds: float) -> None:
+    def waited(self, lane: Lane, seconds: float) -> None:
+        """Note how long a key waited after it was due."""
         self._controller.queue_waits.labels(lane).observe(seconds)
 
     def kube_called(self, call: Call) -> None:
@@ -140,20 +120,33 @@ class Telemetry:
 
     # What became of runs.
 
-    def ended(self, run: Ended) -> None:
-        whose = self._bounded(run.workload)
-        self._outcome.runs.labels(*whose, run.outcome, run.reason, run.origin, str(run.tier)).inc()
-        self._outcome.run_seconds.labels(*whose, run.outcome).observe(run.seconds)
+    def moved(self, ticked: Ticked) -> None:
+        """Show the run as this look left it; log what happened to it; count it when it ended."""
+        before, after = ticked.before, ticked.after
+        self.runs.show(after)
+        for entry in news(before, after):
+            log_event(logger, Reason(entry.reason), entry.message, run=after.name, namespace=after.namespace)
+        if after.status.phase.final and not before.status.phase.final:
+            self.ended(after)
 
-    def lost(self, workload: Workload, unit: str, amount: float) -> None:
-        """Count what a bad change cost, by its best estimate."""
-        self._outcome.lost.labels(*self._bounded(workload), unit).inc(amount)
-
-    def rolled_back(self, workload: Workload, stages: Mapping[Stage, float]) -> None:
-        """Take the time of each part of a rollback, in seconds."""
-        whose = self._bounded(workload)
-        for stage, seconds in stages.items():
-            self._outcome.rollback_seconds.labels(*whose, stage).observe(seconds)
+    def ended(self, run: Run) -> None:
+        """Count a run that is over: its end, by its best estimate what it cost, the parts of its way back."""
+        status, whose, phase = run.status, self._bounded(workload_of(run)), run.status.phase
+        reason = status.timeline[-1].reason if status.timeline else Reason.BY_PERSON.value
+        outcome, tier = phase.name.lower(), str(run.spec.policy.tier)
+        self._outcome.runs.labels(*whose, outcome, reason, run.spec.origin, tier).inc()
+        seconds = seconds_between(status.started_at, status.finished_at) or 0.0
+        self._outcome.run_seconds.labels(*whose, outcome).observe(seconds)
+        lost = number(status.analysis.lost)
+        if lost is not None and phase is Phase.ROLLED_BACK:
+            self._outcome.lost.labels(*whose, "orders").inc(max(0.0, lost))
+        stages = {
+            "detect": seconds_between(status.analysis.likely_start_at, status.decided_at),
+            "verify": seconds_between(status.decided_at, status.traffic.zero_verified_at),
+        }
+        for stage, took in stages.items() if phase is not Phase.PROMOTED else ():
+            if took is not None:
+                self._outcome.rollback_seconds.labels(*whose, stage).observe(took)
 
     def _bounded(self, workload: Workload) -> Workload:
         """Return the workload's labels, or those of all others when there are too many."""

@@ -24,7 +24,7 @@ from canary.api.reasons import Phase, Reason, Verdict
 from canary.api.run import CanaryRunStatus
 from canary.audit.entries import rises
 from canary.core import invariants, machine
-from canary.core.actions import Kind
+from canary.core.actions import Lowering, Raising
 from canary.core.analysis import Analysed, worth_writing
 from canary.core.decision import Because, Decision, Run, Situation, change, record, set_traffic
 from canary.core.evidence import Missing
@@ -36,9 +36,8 @@ from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYRUNS, Key
 from canary.operator import act
-from canary.operator.answers import answer
 from canary.operator.auditor import Auditor
-from canary.operator.hands import Hands
+from canary.operator.hands import Hands, answer
 from canary.operator.look import Gathered, gather, glance, interval_seconds
 from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.rulebook import Rulebook
@@ -126,9 +125,10 @@ class RunTicker:
         decision, after = self._on_record(situation, (decision, after), gathered)
         after = self._teller.prepare(after)
         wrote = self._write(run, after, (stored, gathered, decision))  # 6 write
-        raising = [action for action in decision.actions if action.kind is Kind.RAISING]
+        raising = [action for action in decision.actions if isinstance(action, Raising)]
         act.do(act.Turn(self._hands, after, gathered), raising)  # 7 raise
-        self._answer(run, decision)  # 8 tell
+        for reply in decision.answers:  # 8 tell
+            answer(self._hands, run.namespace, reply)
         if wrote:
             self._teller.tell(run, after)
         self._keep(run, looked.whole)
@@ -163,7 +163,7 @@ class RunTicker:
     def _lower(self, turn: act.Turn, decision: Decision) -> None:
         """Do every lowering action, each on its own: one that fails delays no other."""
         for action in decision.actions:
-            if action.kind is not Kind.LOWERING:
+            if not isinstance(action, Lowering):
                 continue
             try:
                 act.do(turn, [action])
@@ -207,7 +207,7 @@ class RunTicker:
 
     def _is_due(self, before: Run, after: Run, analysed: Analysed | None, decision: Decision) -> bool:
         """Tell whether the status must be written now: always before a raise, and whenever something was decided."""
-        if any(action.kind is Kind.RAISING for action in decision.actions) or decision.answers:
+        if any(isinstance(action, Raising) for action in decision.actions) or decision.answers:
             return True
         if _without_times(before) != _without_times(after):
             return True
@@ -230,10 +230,6 @@ class RunTicker:
         if analysed is None:
             return pace
         return min(pace, analysed.look_again, machine.CALM_SECONDS if _held(analysed) else pace)
-
-    def _answer(self, run: Run, decision: Decision) -> None:
-        for reply in decision.answers:
-            answer(self._hands, run.namespace, reply)
 
 
 def _key_of(run: Run) -> Key:

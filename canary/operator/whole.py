@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from canary.api.marks import side_name
-from canary.core.actions import EXPOSING, Kind
+from canary.core.actions import EXPOSING, Lowering
 from canary.core.decision import Decision, Run
 from canary.core.guards import JUDGED
 from canary.core.memory import Memory
@@ -86,7 +86,7 @@ class Watches:
 def only_falls(before: Run, decision: Decision) -> bool:
     """Tell whether a decision may rest on a quick look: it takes traffic away, or moves nothing at all."""
     after = decision.status
-    if any(action.kind is Kind.LOWERING for action in decision.actions):
+    if any(isinstance(action, Lowering) for action in decision.actions):
         return not any(isinstance(action, EXPOSING) for action in decision.actions)
     stays = (after.phase, after.step) == (before.status.phase, before.status.step)
     return stays and not decision.actions and not decision.answers

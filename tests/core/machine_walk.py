@@ -14,7 +14,7 @@ from pathlib import Path
 
 from canary.api.change import ChangeRecord
 from canary.api.policy import CanaryPolicySpec, Revision
-from canary.api.reasons import PPM, TARGET_LOST, MissingReason, Phase, Reason, Verb, Verdict
+from canary.api.reasons import AFTER_COMMIT, PPM, TARGET_LOST, MissingReason, Phase, Reason, Verb, Verdict
 from canary.api.run import CanaryRunSpec, CanaryRunStatus, TimelineEntry
 from canary.api.types import ObjectRef
 from canary.core import actions as act
@@ -32,7 +32,6 @@ from canary.core.evidence import (
     Side,
     Workload,
 )
-from canary.core.guards import AFTER_COMMIT
 
 NOW = datetime(2026, 3, 5, tzinfo=UTC)
 OLD = NOW - timedelta(days=10)
@@ -431,14 +430,14 @@ def look(state: State, letter: Letter) -> Move:
     decision = invariants.enforce(situation, machine.decide(situation))
     lowered = world
     for action in decision.actions:
-        if action.kind == "lowering":
+        if isinstance(action, act.Lowering):
             lowered = apply(lowered, action)
     raised, status = lowered, decision.status
     if letter.crash == "before":
         status = state.status
     elif letter.crash != "after" and letter.closes != "lease":
         for action in decision.actions:
-            if action.kind == "raising":
+            if isinstance(action, act.Raising):
                 raised = apply(raised, action)
     return Move(state, letter, situation, decision, lowered, canonical(State(status, raised), waits=False))
 

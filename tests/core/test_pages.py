@@ -352,8 +352,8 @@ def test_t_p10_a_review_is_overdue_when_the_policy_says_so_and_at_twice_the_time
     terms = {"unapprovedMaxPpm": 10_000, "approvals": 2, "seniors": 1, "reviewWithin": "1h"}
 
     def overdue(seconds: float, notices: list[Notice]) -> list[Notice]:
-        run = stored(waits)
-        run.raw["spec"]["safety"] = terms  # type: ignore[index]
+        raw = stored(waits).raw
+        run = StoredRun({**raw, "spec": {**raw["spec"], "safety": terms}})
         return with_due_notices(run, notices, PLACE, at(seconds))
 
     known = [page for page in overdue(3_500, []) if page.reason == "ApprovalsMissing"]

@@ -3,23 +3,27 @@
 import http.client
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from run_story import START, exposed, rolled_back
+from run_story import a_run as stored_run
 
-from canary.api.reasons import Origin, Phase, Reason
+from canary.api.reasons import Phase
+from canary.core.decision import Limits, change
 from canary.kube.cache import Cache
 from canary.kube.client import Call, KubeVerb
 from canary.kube.queue import Lane, Urgency, WorkQueue
 from canary.kube.resources import CANARYPOLICIES, Key
 from canary.lab.clock import SimClock
+from canary.operator.objects import run_of
 from canary.operator.probes import MAX_CLIENTS, Probes
-from canary.operator.run_series import MAX_RUNS_SHOWN, MetricView, RunView, Workload
+from canary.operator.run_series import MAX_RUNS_SHOWN
 from canary.operator.schedule import Trouble
-from canary.operator.telemetry import MAX_WORKLOADS, OTHER, Ended, Outcome, Result, Stage, Telemetry
+from canary.operator.telemetry import MAX_WORKLOADS, OTHER, Result, Telemetry
 
-CHECKOUT = Workload("shop", "checkout")
 NAMES = """
     build_info controller_leader controller_heartbeat_timestamp_seconds reconcile_total reconcile_duration_seconds
     queue_depth queue_wait_seconds watch_contact_age_seconds kube_requests_total kube_request_duration_seconds
@@ -54,27 +58,16 @@ def value(telemetry, name, **labels):
     return samples(telemetry)[f"canary_{name}", frozenset(labels.items())]
 
 
-def a_view(workload=CHECKOUT, run="checkout-1", phase=Phase.PROGRESSING, **changes):
-    metric = MetricView(
-        values={"canary": 0.2, "baseline": 0.25},
-        effect={"point": 0.8, "low": 0.7, "high": 0.9},
-        evidence_log10=2.5,
-        limits_log10={"rollback": 3.0},
-        staleness_seconds=1.5,
-    )
-    known = {
-        "policy": "checkout",
-        "revision": "new",
-        "baseline": "old",
-        "origin": Origin.AI,
-        "tier": 1,
-        "step": 2,
-        "asked_ppm": 50_000,
-        "observed_ppm": 10_000,
-        "started_at": 100.0,
-        "metrics": {"orders": metric},
-    }
-    return RunView(workload=workload, run=run, phase=phase, **(known | changes))
+def a_run(name="checkout-1", workload="checkout", phase=Phase.PROGRESSING):
+    """Return the run of the story at its first slice, seen and sampled, in some phase."""
+    run = run_of(exposed(stored_run(name, workload=workload)), Limits())
+    traffic = run.status.traffic.model_copy(update={"observed_ppm": 5_000, "observed_at": START})
+    analysis = run.status.analysis.model_copy(update={"sampled_at": START})
+    return replace(run, status=change(run.status, phase=phase, traffic=traffic, analysis=analysis))
+
+
+def an_end(name="checkout-1", workload="checkout"):
+    return run_of(rolled_back(stored_run(name, workload=workload)), Limits())
 
 
 class QuietCache:
@@ -93,15 +86,13 @@ def use_all(telemetry, clock):
     cache: Cache = QuietCache()
     telemetry.watch_caches([cache])
     telemetry.heartbeat(datetime(2026, 3, 5, tzinfo=UTC))
-    telemetry.reconciled("CanaryPolicy", Result.DONE, 0.1)
-    telemetry.queue_waited(Lane.QUICK, 0.1)
+    telemetry.looked("CanaryPolicy", Result.DONE, 0.1)
+    telemetry.waited(Lane.QUICK, 0.1)
     telemetry.kube_called(Call(KubeVerb.PATCH, "httproutes", "200", 0.1))
     telemetry.job_troubled("sweep", Trouble.FAILED)
     telemetry.recorded(True)
-    telemetry.runs.show(a_view())
-    telemetry.ended(Ended(CHECKOUT, Outcome.ROLLED_BACK, Reason.ORDERS_COLLAPSED, Origin.AI, 1, 42.0))
-    telemetry.lost(CHECKOUT, "orders", 12.5)
-    telemetry.rolled_back(CHECKOUT, {Stage.DETECT: 2.0, Stage.VERIFY: 3.0})
+    telemetry.runs.show(a_run())
+    telemetry.ended(an_end())
 
 
 def test_the_names_are_those_that_alerts_and_dashboards_rely_on(telemetry, clock):
@@ -124,13 +115,15 @@ def test_what_was_told_is_what_is_served(telemetry, clock):
     assert value(telemetry, "watch_contact_age_seconds", resource="canarypolicies") == 7
     assert value(telemetry, "kube_requests_total", verb="patch", resource="httproutes", code="200") == 1
     assert value(telemetry, "job_trouble_total", job="sweep", trouble="Failed") == 1
-    assert value(telemetry, "lost_estimate_total", unit="orders", **whose) == 12.5
-    assert value(telemetry, "rollback_latency_seconds_sum", stage="verify", **whose) == 3
-    assert value(telemetry, "run_weight_ratio", kind="asked", **whose) == 0.05
-    assert value(telemetry, "run_weight_ratio", kind="observed", **whose) == 0.01
+    assert value(telemetry, "lost_estimate_total", unit="orders", **whose) == 22
+    assert value(telemetry, "rollback_latency_seconds_sum", stage="detect", **whose) == 7
+    assert value(telemetry, "rollback_latency_seconds_sum", stage="verify", **whose) == pytest.approx(2.1)
+    assert value(telemetry, "run_duration_seconds_sum", outcome="rolled_back", **whose) == pytest.approx(47.1)
+    assert value(telemetry, "run_weight_ratio", kind="asked", **whose) == 0.01
+    assert value(telemetry, "run_weight_ratio", kind="observed", **whose) == 0.005
     assert value(telemetry, "run_phase", phase="Progressing", **whose) == 1
-    assert value(telemetry, "metric_effect_ratio", metric="orders", bound="high", **whose) == 0.9
-    assert value(telemetry, "evidence_log10", metric="orders", **whose) == 2.5
+    assert value(telemetry, "metric_effect_ratio", metric="orders", bound="high", **whose) == -0.81
+    assert value(telemetry, "evidence_log10", metric="orders", **whose) == -0.3
     ended = {"outcome": "rolled_back", "reason": "OrdersCollapsed", "origin": "ai", "tier": "1"}
     assert value(telemetry, "runs_total", **ended, **whose) == 1
 
@@ -154,20 +147,21 @@ def series_of(telemetry, name):
 
 
 def test_a_new_phase_leaves_no_series_of_the_former_behind(telemetry):
-    telemetry.runs.show(a_view())
-    telemetry.runs.show(a_view(phase=Phase.ROLLED_BACK, observed_ppm=None, metrics={}))
+    telemetry.runs.show(a_run())
+    held = run_of(stored_run("checkout-1"), Limits())
+    telemetry.runs.show(replace(held, status=change(held.status, phase=Phase.ROLLED_BACK)))
     assert series_of(telemetry, "canary_run_phase") == {"RolledBack"}
     assert not [name for name, _ in samples(telemetry) if name == "canary_metric_value"]
     assert not [labels for name, labels in samples(telemetry) if ("kind", "observed") in labels]
 
 
 def test_the_series_of_a_run_end_an_hour_after_it(telemetry, clock):
-    telemetry.runs.show(a_view(phase=Phase.PROGRESSING))
+    telemetry.runs.show(a_run(phase=Phase.PROGRESSING))
     clock.sleep(10_000)
     assert series_of(telemetry, "canary_run_phase") == {"Progressing"}
-    telemetry.runs.show(a_view(phase=Phase.PROMOTED))
+    telemetry.runs.show(a_run(phase=Phase.PROMOTED))
     clock.sleep(3000)
-    telemetry.runs.show(a_view(phase=Phase.PROMOTED))
+    telemetry.runs.show(a_run(phase=Phase.PROMOTED))
     clock.sleep(590)
     assert series_of(telemetry, "canary_run_phase") == {"Promoted"}
     clock.sleep(20)
@@ -175,21 +169,20 @@ def test_the_series_of_a_run_end_an_hour_after_it(telemetry, clock):
 
 
 def test_the_next_run_of_a_workload_takes_the_place_of_the_last(telemetry):
-    telemetry.runs.show(a_view(run="checkout-1"))
-    telemetry.runs.show(a_view(run="checkout-2"))
+    telemetry.runs.show(a_run("checkout-1"))
+    telemetry.runs.show(a_run("checkout-2"))
     assert series_of(telemetry, "canary_run_info") == {"checkout-2"}
 
 
 def test_series_are_bounded_however_many_workloads_there_are(telemetry):
     for number in range(MAX_WORKLOADS + 50):
-        workload = Workload("shop", f"w{number}")
-        telemetry.lost(workload, "orders", 1)
-        telemetry.runs.show(a_view(workload=workload))
+        telemetry.ended(an_end(workload=f"w{number}"))
+        telemetry.runs.show(a_run(workload=f"w{number}"))
     served = samples(telemetry)
     counted = [labels for name, labels in served if name == "canary_lost_estimate_total"]
     assert len(counted) == MAX_WORKLOADS + 1
     others = {"workload_namespace": OTHER.namespace, "workload": OTHER.name}
-    assert value(telemetry, "lost_estimate_total", unit="orders", **others) == 50
+    assert value(telemetry, "lost_estimate_total", unit="orders", **others) == 50 * 22
     assert len([name for name, _ in served if name == "canary_run_step"]) == MAX_RUNS_SHOWN
 
 

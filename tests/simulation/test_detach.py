@@ -8,7 +8,7 @@ from sim_faults import Crash, Dying, Moment
 from sim_street import COLLAPSE, PLACE, Street, bare, everything_is_back, short_policy
 
 from canary.api.marks import Mark
-from canary.api.reasons import Phase, Verb
+from canary.api.reasons import AFTER_COMMIT, Phase, Verb
 from canary.cli import detaching
 from canary.cli.detaching import Choice, Hold
 from canary.cli.targets import Found
@@ -30,7 +30,6 @@ from canary.lab.controllers.routing import build
 from canary.lab.rehearsal.scenario import DANA
 
 BEFORE_COMMIT = (Phase.PREPARING, Phase.PROGRESSING, Phase.BAKING)
-AFTER_COMMIT = (Phase.COMMITTING, Phase.RETURNING)
 SERVING = {"HTTPRoute", "EndpointSlice", "Service"}
 
 

@@ -26,7 +26,6 @@ from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.rehearsal.scenario import PORT, build_hands
 from canary.operator.controller import Controller
 from canary.operator.inventory import Inventory
-from canary.operator.observe import Observer
 from canary.operator.telemetry import Telemetry
 from canary.operator.tell import Teller
 
@@ -44,8 +43,7 @@ class Planted(Street):
         self.hands = build_hands(self.cluster, self.clock, self.shop, self.setting)
         self.telemetry = Telemetry(self.clock, "1.2.3", "")
         teller = Teller(self.hands, Couriers({}), lambda _: [], place=Place("lab"))
-        watcher = Observer(self.telemetry, self.clock)
-        self.controller = Controller(self.hands, teller, watcher=watcher)
+        self.controller = Controller(self.hands, teller, watcher=self.telemetry)
 
     def push_secrets(self, bug: dict[str, str]) -> None:
         body: dict[str, Any] = manifests.change(manifests.NEW, PORT, {**bug, "PAY_TOKEN": "planted-env"})

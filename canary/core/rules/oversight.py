@@ -67,7 +67,7 @@ def oversee(policy: Watched, now: datetime) -> Overseen:
     due = [
         notice for notice in _notices(policy, status, now) if notice.id not in {n.id for n in status.notices}
     ]
-    reason, message = _said(policy, status, now)
+    reason, message = _said(policy, status)
     facts: dict[ConditionType, conditions.Truth] = {
         ConditionType.READY: "True" if reason is Reason.IDLE else "False",
         ConditionType.STALLED: "True"
@@ -147,7 +147,7 @@ def _budgets(policy: Watched, now: datetime) -> list[SpentBudget]:
     ]
 
 
-def _said(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> tuple[Reason, str]:
+def _said(policy: Watched, status: SafetyPolicyStatus) -> tuple[Reason, str]:
     if policy.spec is None:
         return Reason.POLICY_INVALID, f"it counts as the strictest there is: {policy.trouble}"
     match policy.standing:

@@ -86,8 +86,12 @@ def _unknown_phase(run: StoredRun, scene: Scene) -> Line:
     return Line(text, Tone.CARE)
 
 
-def _no_traffic_yet(run: StoredRun, scene: Scene) -> Line:
-    return Line(f"CUSTOMERS SAFE: {run.old} serves 100 %; {run.new} has no traffic yet", Tone.SAFE)
+def _always(sentence: str, tone: Tone) -> Callable[[StoredRun, Scene], Line]:
+    """Return what says the same of every run, but for the names of the versions."""
+    return lambda run, scene: Line(sentence.format(old=run.old, new=run.new), tone)
+
+
+_no_traffic_yet = _always("CUSTOMERS SAFE: {old} serves 100 %; {new} has no traffic yet", Tone.SAFE)
 
 
 def _exposed(run: StoredRun, scene: Scene) -> Line:
@@ -113,27 +117,10 @@ def _exposed(run: StoredRun, scene: Scene) -> Line:
     return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
 
 
-def _committing(run: StoredRun, scene: Scene) -> Line:
-    text = f"CUSTOMERS ON {run.new}, which passed every step; it rolls out with no user traffic on the roll"
-    return Line(text, Tone.SAFE)
-
-
-def _returning(run: StoredRun, scene: Scene) -> Line:
-    return Line(
-        f"CUSTOMERS ON {run.new}, which passed every step; traffic returns to its own pods", Tone.SAFE
-    )
-
-
 def _paused(run: StoredRun, scene: Scene) -> Line:
     if run.seen_ppm > 0:
         return Line(f"PAUSED: asked 0 %, {share(run.seen_ppm)} still seen on {run.new}", Tone.DANGER)
     return Line(f"CUSTOMERS SAFE, DECISION NEEDED: {run.old} serves 100 %", Tone.CARE)
-
-
-def _draining(run: StoredRun, scene: Scene) -> Line:
-    return Line(
-        f"ACTION NEEDED: the whole site fell; {run.new} has no traffic, the cause is open", Tone.DANGER
-    )
 
 
 def _rolling_back(run: StoredRun, scene: Scene) -> Line:
@@ -143,10 +130,6 @@ def _rolling_back(run: StoredRun, scene: Scene) -> Line:
         text = f"ACTION NEEDED: rollback not verified for {since}; asked 0 %, route gives {seen}"
         return Line(text, Tone.DANGER)
     return Line(f"TAKING TRAFFIC BACK: asked 0 %, route gives {seen}, not seen in traffic yet", Tone.CARE)
-
-
-def _promoted(run: StoredRun, scene: Scene) -> Line:
-    return Line(f"CUSTOMERS SAFE: {run.new} serves 100 %, promoted", Tone.SAFE)
 
 
 def _taken_back(run: StoredRun, scene: Scene) -> Line:
@@ -164,12 +147,19 @@ _STANDINGS: dict[str, Callable[[StoredRun, Scene], Line]] = {
     Phase.PREPARING: _no_traffic_yet,
     Phase.PROGRESSING: _exposed,
     Phase.BAKING: _exposed,
-    Phase.COMMITTING: _committing,
-    Phase.RETURNING: _returning,
+    Phase.COMMITTING: _always(
+        "CUSTOMERS ON {new}, which passed every step; it rolls out with no user traffic on the roll",
+        Tone.SAFE,
+    ),
+    Phase.RETURNING: _always(
+        "CUSTOMERS ON {new}, which passed every step; traffic returns to its own pods", Tone.SAFE
+    ),
     Phase.PAUSED: _paused,
-    Phase.DRAINING: _draining,
+    Phase.DRAINING: _always(
+        "ACTION NEEDED: the whole site fell; {new} has no traffic, the cause is open", Tone.DANGER
+    ),
     Phase.ROLLING_BACK: _rolling_back,
-    Phase.PROMOTED: _promoted,
+    Phase.PROMOTED: _always("CUSTOMERS SAFE: {new} serves 100 %, promoted", Tone.SAFE),
     Phase.ROLLED_BACK: _taken_back,
     Phase.ABORTED: _taken_back,
     Phase.SUPERSEDED: _taken_back,

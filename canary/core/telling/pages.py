@@ -12,7 +12,7 @@ from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import Opening, Phase, Reason
 from canary.core.telling import page_texts as texts
 from canary.core.telling.page_texts import Place, Telling
-from canary.core.telling.stored import StoredRun, under, whole
+from canary.core.telling.stored import StoredRun
 from canary.core.telling.text import block
 from canary.core.telling.wording import duration, plain, seconds_between
 
@@ -117,7 +117,7 @@ def blind_while_exposed(run: StoredRun, now: datetime) -> Telling | None:
     blind = seconds_between(run.at("analysis", "blindSince"), now)
     if blind is None or blind < BLIND_SECONDS or run.asked_ppm == 0 or run.final:
         return None
-    strictest = whole(under(run.raw, "spec", "policy", "tier")) <= 1
+    strictest = run.whole("spec", "policy", "tier") <= 1
     opening = Opening.ACTION_NEEDED if strictest else Opening.DECISION_NEEDED
     return Telling(opening, Reason.BLIND, f"no data for {duration(blind)} while exposed", _entered(run))
 

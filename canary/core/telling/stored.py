@@ -16,7 +16,8 @@ from canary.api.reasons import Phase, Reason
 from canary.core.telling.wording import moment, number, plain
 
 Raw = Mapping[str, Any]
-MAX_NAME = 63
+MAX_NAME = 63  # of what gives its name to a Service
+MAX_OBJECT_NAME = 253
 MAX_VERSION = 24
 _DURATION = re.compile(r"([0-9]{1,6})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -35,6 +36,12 @@ def entries(raw: object, *path: str) -> Sequence[Raw]:
     """Return the objects of the list under a path; what is no object is left out."""
     found = under(raw, *path)
     return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+
+
+def said_by(raw: object) -> str:
+    """Return the first message among an object's conditions; empty: nobody has looked at it yet."""
+    messages = (plain(each.get("message")) for each in entries(raw, "status", "conditions"))
+    return next((text for text in messages if text), "")
 
 
 def whole(value: object) -> int:
@@ -90,9 +97,31 @@ class StoredRun:
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
+        self.name = self.text("metadata", "name", longest=MAX_OBJECT_NAME)
+        self.namespace = self.text("metadata", "namespace", longest=MAX_NAME)
+        self.uid = self.text("metadata", "uid", longest=MAX_NAME)
+        self.created_at = moment(under(raw, "metadata", "creationTimestamp"))
+        self.workload = self.text("spec", "target", "name", longest=MAX_NAME)
+        self.policy = self.text("spec", "policyRef", "name", longest=MAX_NAME)
+        self.service = self.text("spec", "service", longest=MAX_NAME)
+        self.origin = self.text("spec", "change", "origin", longest=16) or "unknown"
+        self.attempt = self.whole("spec", "attempt") or 1
+        self.phase = self.text("status", "phase", longest=32) or Phase.HELD
+        self.reason = self.text("status", "reason", longest=64)
+        self.message = self.text("status", "message")
+        self.held_by = self.text("status", "heldBy", longest=64)
+        self.asked_ppm = self.whole("status", "traffic", "weightPpm")
+        self.seen_ppm = self.whole("status", "traffic", "observedPpm")
+        self.way_back_ppm = self.whole("status", "traffic", "wayBackPpm")
+        self.seniors_wanted = self.whole("spec", "safety", "seniors")
+        self.review_seconds = seconds_of(under(raw, "spec", "safety", "reviewWithin"))
+        """How long the safety policy lets a review wait; 0: it does not say."""
 
     def text(self, *path: str, longest: int = 1024) -> str:
         return plain(under(self.raw, *path), longest)
+
+    def whole(self, *path: str) -> int:
+        return whole(under(self.raw, *path))
 
     def at(self, *path: str) -> datetime | None:
         return moment(under(self.raw, "status", *path))
@@ -100,34 +129,6 @@ class StoredRun:
     def figure(self, name: str) -> float | None:
         """Return a number of the analysis."""
         return number(under(self.raw, "status", "analysis", name))
-
-    @property
-    def name(self) -> str:
-        return self.text("metadata", "name", longest=MAX_NAME)
-
-    @property
-    def namespace(self) -> str:
-        return self.text("metadata", "namespace", longest=MAX_NAME)
-
-    @property
-    def uid(self) -> str:
-        return self.text("metadata", "uid", longest=MAX_NAME)
-
-    @property
-    def created_at(self) -> datetime | None:
-        return moment(under(self.raw, "metadata", "creationTimestamp"))
-
-    @property
-    def workload(self) -> str:
-        return self.text("spec", "target", "name", longest=MAX_NAME)
-
-    @property
-    def policy(self) -> str:
-        return self.text("spec", "policyRef", "name", longest=MAX_NAME)
-
-    @property
-    def service(self) -> str:
-        return self.text("spec", "service", longest=MAX_NAME)
 
     @property
     def new(self) -> str:
@@ -143,29 +144,13 @@ class StoredRun:
         return version or self.text("spec", which, "templateHash")[7:19] or otherwise
 
     @property
-    def phase(self) -> str:
-        return self.text("status", "phase", longest=32) or Phase.HELD
-
-    @property
     def final(self) -> bool:
         return self.phase in set(Phase) and Phase(self.phase).final
-
-    @property
-    def reason(self) -> str:
-        return self.text("status", "reason", longest=64)
-
-    @property
-    def message(self) -> str:
-        return self.text("status", "message")
 
     @property
     def bypassed(self) -> bool:
         """Tell whether somebody broke the glass for this run, now or before."""
         return under(self.raw, "status", "bypass") is not None
-
-    @property
-    def held_by(self) -> str:
-        return self.text("status", "heldBy", longest=64)
 
     @property
     def awaits_person(self) -> bool:
@@ -174,28 +159,8 @@ class StoredRun:
         return not self.final and (waits or bool(self.held_by) or self.phase == Phase.PAUSED)
 
     @property
-    def asked_ppm(self) -> int:
-        return whole(under(self.raw, "status", "traffic", "weightPpm"))
-
-    @property
-    def seen_ppm(self) -> int:
-        return whole(under(self.raw, "status", "traffic", "observedPpm"))
-
-    @property
-    def way_back_ppm(self) -> int:
-        return whole(under(self.raw, "status", "traffic", "wayBackPpm"))
-
-    @property
     def exposed(self) -> bool:
         return self.asked_ppm > 0 or self.seen_ppm > 0
-
-    @property
-    def attempt(self) -> int:
-        return whole(under(self.raw, "spec", "attempt")) or 1
-
-    @property
-    def origin(self) -> str:
-        return self.text("spec", "change", "origin", longest=16) or "unknown"
 
     @cached_property
     def steps(self) -> Sequence[Planned]:
@@ -260,7 +225,7 @@ class StoredRun:
     @property
     def audit_head(self) -> str:
         """Return the newest record of the run, "5:9f86d0...", as `canary audit verify --head` reads it; empty: none."""
-        sequence = whole(under(self.raw, "status", "audit", "sequence"))
+        sequence = self.whole("status", "audit", "sequence")
         digest = self.text("status", "audit", "hash").removeprefix("sha256:")
         return f"{sequence}:{digest}" if sequence and digest else ""
 
@@ -288,17 +253,8 @@ class StoredRun:
 
     @property
     def approvals_wanted(self) -> int:
-        asked = whole(under(self.raw, "spec", "safety", "approvals"))
+        asked = self.whole("spec", "safety", "approvals")
         return asked or (1 if self.reason == Reason.APPROVALS_MISSING else 0)
-
-    @property
-    def review_seconds(self) -> float:
-        """Return how long the safety policy lets a review wait; 0: it does not say."""
-        return seconds_of(under(self.raw, "spec", "safety", "reviewWithin"))
-
-    @property
-    def seniors_wanted(self) -> int:
-        return whole(under(self.raw, "spec", "safety", "seniors"))
 
 
 def seconds_of(text: object) -> float:
