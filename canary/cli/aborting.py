@@ -9,14 +9,14 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 
-from canary.api.reasons import Phase, Verb
+from canary.api.reasons import AFTER_COMMIT, Phase, Verb
 from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, add_text
 from canary.cli.brakes import Grip, exposing, grip_of_routes, grip_of_run, pull
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.requests import Asking, answer_of, create, request_name, wait_for_answer
 from canary.cli.session import Session
-from canary.cli.targets import find, parse_target
+from canary.cli.targets import Found, find, parse_target
 from canary.cli.terminal import Terminal
 from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS
 from canary.core.telling.stored import StoredRun
@@ -26,16 +26,6 @@ from canary.errors import CanaryError, RefusedError, UnavailableError
 PATIENCE_SECONDS = 3.0  # unless --timeout says otherwise
 POLL_SECONDS = 0.15
 AMBIGUOUS, UNREACHABLE, NOT_LOGGED_IN = "CAN-2001", "CAN-1001", "CAN-1202"
-AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Whose traffic goes back. Without a run only the routes are known."""
-
-    namespace: str
-    workload: str
-    run: StoredRun | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +64,16 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
     return Exit.DONE
 
 
-def _subject(session: Session, target: str) -> Subject:
+def _subject(session: Session, target: str) -> Found:
     """Find the run; where it cannot be read, go on with the name alone."""
     try:
-        found = find(session, target)
+        return find(session, target)
     except CanaryError as error:
         if error.code in (AMBIGUOUS, UNREACHABLE, NOT_LOGGED_IN):
             raise
         session.terminal.note(f"no run can be read ({error}); looking at the routes")
         asked = parse_target(target)
-        return Subject(asked.namespace or session.namespace, asked.name, None)
-    return Subject(found.namespace, found.workload, found.run)
+        return Found(asked.namespace or session.namespace, asked.name, None, None)
 
 
 def _already_over(run: StoredRun, terminal: Terminal) -> Exit:
@@ -100,7 +89,7 @@ def _already_over(run: StoredRun, terminal: Terminal) -> Exit:
     return Exit.DONE
 
 
-def _grip(session: Session, subject: Subject) -> Grip | None:
+def _grip(session: Session, subject: Found) -> Grip | None:
     run = subject.run
     if run is not None and run.phase in AFTER_COMMIT:
         return None
@@ -110,7 +99,7 @@ def _grip(session: Session, subject: Subject) -> Grip | None:
     )
 
 
-def _plan(subject: Subject, grip: Grip | None) -> str:
+def _plan(subject: Found, grip: Grip | None) -> str:
     if grip is None or not grip.places:
         return f"would ask the controller to end the run of {subject.workload}; no route names its side"
     routes = ", ".join(name for _, name in grip.routes)
@@ -120,7 +109,7 @@ def _plan(subject: Subject, grip: Grip | None) -> str:
 class _Abort:
     """One abort, from the first read to the proof that no route gives the side any weight."""
 
-    def __init__(self, session: Session, subject: Subject, grip: Grip | None, given: Namespace) -> None:
+    def __init__(self, session: Session, subject: Found, grip: Grip | None, given: Namespace) -> None:
         self._session = session
         self._subject = subject
         self._grip = grip
@@ -171,7 +160,7 @@ class _Abort:
         """Wait until no route gives the side any weight; an API server that does not answer has not shown it."""
         while True:
             try:
-                if not exposing(self._session, grip):
+                if not any(exposing(self._session, grip)):
                     return True
                 refused = answer_of(self._session, grip.namespace, name).outcome == "Refused"
             except CanaryError as error:
@@ -212,7 +201,7 @@ def _gone(grip: Grip) -> str:
     return f"all traffic goes to {grip.stable}; {grip.side} has none in {routes}"
 
 
-def _report(subject: Subject, outcome: Outcome, seconds: float, form: str, terminal: Terminal) -> None:
+def _report(subject: Found, outcome: Outcome, seconds: float, form: str, terminal: Terminal) -> None:
     document = titled(
         "abort",
         namespace=subject.namespace,

@@ -19,7 +19,7 @@ from canary.cli.manifests import read_manifest
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
 from canary.core.evidence import Missing
-from canary.core.telling.stored import under
+from canary.core.telling.stored import said_by, under
 from canary.core.telling.wording import plain
 from canary.errors import RefusedError, UnavailableError
 from canary.kube import adoption, autoscaler
@@ -128,11 +128,7 @@ def _wait(session: Session, ref: Ref, seconds: float) -> None:
         if under(stored, "status", "adopted"):
             return
         if time.monotonic() >= deadline:
-            conditions = under(stored, "status", "conditions")
-            said = (
-                [plain(under(each, "message")) for each in conditions] if isinstance(conditions, list) else []
-            )
-            told = next((text for text in said if text), "no controller has looked at it")
+            told = said_by(stored) or "no controller has looked at it"
             raise UnavailableError(
                 f"policy {ref.namespace}/{ref.name} is stored, but: {told}", code="CAN-3002"
             )

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from canary.api.read import InvalidObject
-from canary.audit.chain import Head, Record, parse_head, readable, verify
+from canary.audit.chain import Record, parse_head, readable, verify
 from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
 from canary.audit.store import open_store
@@ -172,9 +172,9 @@ def _verify(given: Namespace, terminal: Terminal) -> Exit:
             f"nothing to verify: give the controller's --audit, here or as ${ADDRESS}; runs alone are no chain",
             code="CAN-2008",
         )
-    outside = [parse_head(text) for text in given.head]
-    if given.runs:
-        outside += _heads_of_runs(Session(access_of(given), terminal), given.namespace or None)
+    runs = Session(access_of(given), terminal).runs(given.namespace or None) if given.runs else []
+    named = [run.audit_head for run in runs if run.audit_head]
+    outside = [parse_head(text) for text in (*given.head, *named)]
     store = open_store(given.audit, given.token_file)
     found = verify(store.lines(), outside)
     fault = found.fault or ("" if found.records else "the audit holds no record")
@@ -202,13 +202,6 @@ def _unsaid(given: Namespace, records: Iterable[Record], terminal: Terminal) -> 
         requests = session.client.list(CANARYREQUESTS, namespace)
     runs = {(run.namespace, run.name) for run in session.runs(namespace)}
     return unsaid(records, Witnesses(requests, runs, people))
-
-
-def _heads_of_runs(session: Session, namespace: str | None) -> list[Head]:
-    found = [run.raw.get("status", {}).get("audit", {}) for run in session.runs(namespace)]
-    return [
-        Head(each["sequence"], each["hash"]) for each in found if each.get("sequence") and each.get("hash")
-    ]
 
 
 # -- flags ---------------------------------------------------------------------------------------------------------

@@ -103,22 +103,11 @@ def _concerns(route: Raw, workload: str) -> bool:
     )
 
 
-def exposing(session: Session, grip: Grip) -> list[str]:
-    """Return the routes that still give the side any weight."""
-    hands = ClientHands(session.client)
-    exposed: list[str] = []
-    for resource, name in grip.routes:
-        route = hands.read(resource, grip.namespace, name)
-        if route is not None and exposes(route, grip.side):
-            exposed.append(name)
-    return exposed
-
-
-def taken_out(session: Session, grip: Grip) -> bool:
-    """Tell whether every route is there and gives the side nothing; a route that is gone says nothing."""
+def exposing(session: Session, grip: Grip) -> list[bool | None]:
+    """Tell of every route whether it still gives the side any weight; a route that is gone says nothing."""
     hands = ClientHands(session.client)
     found = [hands.read(resource, grip.namespace, name) for resource, name in grip.routes]
-    return bool(found) and all(route is not None and not exposes(route, grip.side) for route in found)
+    return [None if route is None else exposes(route, grip.side) for route in found]
 
 
 def pull(session: Session, grip: Grip) -> Receipt:

@@ -11,21 +11,20 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from secrets import token_hex
 from typing import Any
 
 from canary.api.marks import TRUE, Mark
-from canary.api.reasons import Mode, Phase, Verb
+from canary.api.reasons import AFTER_COMMIT, Mode, Verb
 from canary.cli.arguments import access_of, add_access, add_patience, add_target, add_text
 from canary.cli.exits import Exit
-from canary.cli.requests import identity, owned_by
+from canary.cli.requests import Asking, request_of
 from canary.cli.session import Session
 from canary.cli.targets import Found, find
 from canary.cli.terminal import Terminal
 from canary.core.evidence import Missing
 from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS
 from canary.core.telling.overview import newest
-from canary.core.telling.stored import Raw, StoredRun, under, whole
+from canary.core.telling.stored import Raw, StoredRun, said_by, under, whole
 from canary.core.telling.wording import duration, plain
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.client import Client, Intent
@@ -36,7 +35,6 @@ PATIENCE_SECONDS = (
     600.0  # unless --timeout says otherwise: a commit under way, a drain, an autoscaler's window
 )
 POLL_SECONDS = 0.5
-AFTER_COMMIT = frozenset({Phase.COMMITTING, Phase.RETURNING})
 
 
 class Choice(StrEnum):
@@ -72,7 +70,7 @@ class Hold:
     @property
     def came_back(self) -> bool:
         """Tell whether the last good version serves from pods of its own, after a commit that was taken back."""
-        return self.run is not None and whole(under(self.run.raw, "status", "wayBack", "wanted")) > 0
+        return self.run is not None and self.run.whole("status", "wayBack", "wanted") > 0
 
     @property
     def good_hash(self) -> str:
@@ -199,7 +197,7 @@ def begin(client: Client, hold: Hold, choice: Choice, reason: str = "") -> None:
     if not hold.holds or hold.seen is None:
         return
     if choice is Choice.ACCEPT:
-        client.create(CANARYREQUESTS, _bypass(client, hold, reason), intent=Intent.NEUTRAL)
+        client.create(CANARYREQUESTS, _bypass(client, hold, hold.seen, reason), intent=Intent.NEUTRAL)
         return
     template = good_template(client, hold.seen, hold.good_hash)
     if template is None:
@@ -208,21 +206,11 @@ def begin(client: Client, hold: Hold, choice: Choice, reason: str = "") -> None:
     put_template(client, hold.seen, template)
 
 
-def _bypass(client: Client, hold: Hold, reason: str) -> dict[str, Any]:
-    assert hold.seen is not None
-    user, groups = identity(client)
-    uid = str(under(client.get(hold.ref), "metadata", "uid") or "")
-    spec = {
-        "requester": user,
-        "groups": groups,
-        "verb": Verb.BYPASS.value,
-        "subject": {"kind": CANARYPOLICIES.kind, "name": hold.policy},
-        "digest": hold.seen.workload.template_hash,
-        "reason": reason or "accepted by canary detach --accept",
-    }
-    name = f"{hold.policy[:200]}-{Verb.BYPASS}-{token_hex(3)}"
-    owner = owned_by(CANARYPOLICIES.kind, hold.policy, uid)
-    return CANARYREQUESTS.at(hold.namespace, name).manifest(owner, spec=spec)
+def _bypass(client: Client, hold: Hold, seen: Observed, reason: str) -> dict[str, Any]:
+    about = StoredRun(client.get(hold.ref) or hold.ref.manifest())
+    digest = {"digest": seen.workload.template_hash}
+    why = reason or "accepted by canary detach --accept"
+    return request_of(client, Asking(Verb.BYPASS, about, why, digest, kind=CANARYPOLICIES.kind))
 
 
 def is_done(client: Client, hold: Hold) -> bool:
@@ -249,21 +237,15 @@ def _await(session: Session, hold: Hold, deadline: float) -> None:
     """Wait until the controller has given all back, then delete the policy."""
     while not is_done(session.client, hold):
         if time.monotonic() >= deadline:
+            said = said_by(session.client.get(hold.ref)) or "the controller has not looked at it"
             raise UnavailableError(
-                f"{hold.where} is not given back yet: {_said(session.client, hold)}. The policy stays, in mode "
+                f"{hold.where} is not given back yet: {said}. The policy stays, in mode "
                 f"Observe; the same command goes on. See `canary status {hold.where}`",
                 code="CAN-3005",
             )
         time.sleep(POLL_SECONDS)
     with session.asking("delete", "canarypolicies", hold.namespace):
         finish(session.client, hold)
-
-
-def _said(client: Client, hold: Hold) -> str:
-    """Return the policy's own words."""
-    conditions = under(client.get(hold.ref), "status", "conditions")
-    told = [plain(under(each, "message")) for each in conditions] if isinstance(conditions, list) else []
-    return next((text for text in told if text), "the controller has not looked at it")
 
 
 def _need_a_controller(session: Session) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from canary.cli.arguments import add_output, counting, fraction, options_of, positive, seconds
 from canary.cli.exits import Exit
 from canary.cli.terminal import Terminal
-from canary.settings import DemoOptions, Fault, RehearseOptions, Story
+from canary.settings import DemoOptions, FaultKind, RehearseOptions, Story
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _configure_rehearsal(parser: ArgumentParser) -> None:
     parser.add_argument("policy", metavar="POLICY", help="a CanaryPolicy manifest; - is stdin")
     parser.add_argument(
         "--fault",
-        choices=[fault.value for fault in Fault],
+        choices=[fault.value for fault in FaultKind],
         default=RehearseOptions().fault.value,
         help="what is wrong",
     )
@@ -91,7 +91,7 @@ def _configure_rehearsal(parser: ArgumentParser) -> None:
 
 
 def rehearse_options(given: Namespace) -> RehearseOptions:
-    options = options_of(RehearseOptions, given, fault=Fault(given.fault), json=given.output == "json")
+    options = options_of(RehearseOptions, given, fault=FaultKind(given.fault), json=given.output == "json")
     return options if "healthy_runs" in given else replace(options, healthy_runs=max(1, options.runs // 10))
 
 

@@ -8,7 +8,8 @@ after a lost answer finds itself.
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canary.api.reasons import API_VERSION, GROUP, Verb
@@ -53,46 +54,38 @@ class Answer:
         return self.outcome == "Done"
 
 
-def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
-    """Create the request and return its name. With `dry_run` the server only says whether it would."""
-    name = f"{asking.run.name[:200]}-{asking.verb}-{secrets.token_hex(3)}"
-    user, groups = identity(session.client, session.user)
-    subject = {"kind": asking.kind, "name": asking.run.name, "uid": asking.run.uid}
-    spec = {
+def request_of(client: Client, asking: Asking, otherwise: str = "") -> dict[str, Any]:
+    """Return the request, in the name of who the API server says we are; see `identity`."""
+    about, (user, groups) = asking.run, identity(client, otherwise)
+    spec: dict[str, Any] = {
         "verb": asking.verb.value,
-        "subject": subject,
+        "subject": {"kind": asking.kind, "name": about.name, "uid": about.uid},
         "requester": user,
         "groups": groups,
         **asking.extra,
     }
-    if asking.sign is not None and not dry_run:
+    if asking.sign is not None:
         spec["signature"] = asking.sign(user)
-    obj = {
-        "apiVersion": API_VERSION,
-        "kind": "CanaryRequest",
-        "metadata": {
-            "name": name,
-            "namespace": asking.run.namespace,
-            **owned_by(asking.kind, asking.run.name, asking.run.uid),
-        },
-        "spec": {**spec, "reason": asking.reason[:1024]} if asking.reason else spec,
-    }
-    with session.asking(f"{asking.verb}", "canaryruns", asking.run.namespace):
-        try:
-            session.client.create(CANARYREQUESTS, obj, intent=Intent.NEUTRAL, dry_run=dry_run)
-        except AlreadyExistsError:
-            return name  # our own creation, whose answer was lost
-    return name
+    if asking.reason:
+        spec["reason"] = asking.reason[:1024]
+    owner = {"apiVersion": API_VERSION, "kind": asking.kind, "name": about.name, "uid": about.uid}
+    name = f"{about.name[:200]}-{asking.verb}-{secrets.token_hex(3)}"
+    # It goes with its subject; the guard asks for the reference.
+    return CANARYREQUESTS.at(about.namespace, name).manifest({"ownerReferences": [owner]}, spec=spec)
+
+
+def create(session: Session, asking: Asking, *, dry_run: bool = False) -> str:
+    """Create the request and return its name. With `dry_run` the server only says whether it would."""
+    wanted = request_of(session.client, replace(asking, sign=None) if dry_run else asking, session.user)
+    lost_answer = suppress(AlreadyExistsError)  # then it is our own creation that is there
+    with session.asking(f"{asking.verb}", "canaryruns", asking.run.namespace), lost_answer:
+        session.client.create(CANARYREQUESTS, wanted, intent=Intent.NEUTRAL, dry_run=dry_run)
+    return wanted["metadata"]["name"]
 
 
 def request_name(name: str) -> str:
     """Return a request as `-o name` has it; empty: none was made."""
     return f"canaryrequest.{GROUP}/{name}" if name else ""
-
-
-def owned_by(kind: str, name: str, uid: str) -> dict[str, Any]:
-    """Return the metadata of a record that goes with its subject; the guard asks for it."""
-    return {"ownerReferences": [{"apiVersion": API_VERSION, "kind": kind, "name": name, "uid": uid}]}
 
 
 def identity(client: Client, otherwise: str = "") -> tuple[str, list[str]]:

@@ -18,7 +18,7 @@ from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Asking, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned
-from canary.core.telling.stored import Raw, StoredRun, under, whole
+from canary.core.telling.stored import Raw, StoredRun, said_by, under, whole
 from canary.core.telling.wording import age, moment, plain, seconds_between
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
@@ -109,12 +109,8 @@ def _status(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit
 
 def ruling_of(stored: Raw, now: datetime) -> Ruling:
     """Return a stored safety policy as a row; what is not known is empty."""
-    expected, ends = (
-        under(stored, "spec", "appliesTo", "expected"),
-        moment(under(stored, "spec", "expiresAt")),
-    )
-    conditions = under(stored, "status", "conditions")
-    said = [plain(under(each, "message"), 160) for each in conditions] if isinstance(conditions, list) else []
+    expected = under(stored, "spec", "appliesTo", "expected")
+    ends = moment(under(stored, "spec", "expiresAt"))
     return Ruling(
         policy=plain(under(stored, "metadata", "name"), 64),
         inForce=under(stored, "status", "inForce") is True,
@@ -125,7 +121,7 @@ def ruling_of(stored: Raw, now: datetime) -> Ruling:
         then=plain(under(stored, "spec", "onExpiry", "fallback"), 64),
         brake=plain(under(stored, "status", "brake", "message"), 160),
         weaker=weaker_fields_of(stored),
-        message=said[0] if said else "no controller has looked at it yet",
+        message=plain(said_by(stored), 160) or "no controller has looked at it yet",
     )
 
 

@@ -57,11 +57,11 @@ def scene_of(session: Session, run: StoredRun) -> Scene:
 
 def _taken_out(session: Session, run: StoredRun) -> bool:
     """Look at the routes themselves: without a controller the record says nothing of an abort by hand."""
-    from canary.cli.brakes import grip_of_run, taken_out
+    from canary.cli.brakes import exposing, grip_of_run
 
     grip = grip_of_run(run)
     try:
-        return grip is not None and taken_out(session, grip)
+        return grip is not None and set(exposing(session, grip)) == {False}
     except CanaryError:
         return False
 

@@ -41,21 +41,19 @@ def parse_target(text: str) -> Asked:
     """Read the text of a target. Raise RefusedError where it names nothing."""
     if not text:
         return Asked("", "", "")
-    parts = text.split("/")
-    if len(parts) == 3 and parts[1] in _KINDS:
-        parts = [f"{parts[0]}", parts[1], parts[2]]
-        namespace, kind, name = parts
-    elif len(parts) == 2 and parts[0] in _KINDS:
-        namespace, kind, name = "", parts[0], parts[1]
-    elif len(parts) == 2:
-        namespace, kind, name = parts[0], "", parts[1]
-    else:
-        namespace, kind, name = "", "", text
-    if not name or len(parts) > 3 or "/" in name or (len(parts) > 1 and not parts[0]):
-        raise RefusedError(
-            f"{plain(text, 80)!r} names no workload. Write shop/checkout or run/NAME", code="CAN-2002"
-        )
-    return Asked(_KINDS.get(kind, ""), namespace, name)
+    match text.split("/"):
+        case [name]:
+            return Asked("", "", name)
+        case [kind, name] if kind in _KINDS and name:
+            return Asked(_KINDS[kind], "", name)
+        case [namespace, name] if namespace and name:
+            return Asked("", namespace, name)
+        case [namespace, kind, name] if kind in _KINDS and namespace and name:
+            return Asked(_KINDS[kind], namespace, name)
+        case _:
+            raise RefusedError(
+                f"{plain(text, 80)!r} names no workload. Write shop/checkout or run/NAME", code="CAN-2002"
+            )
 
 
 def find(session: Session, text: str) -> Found:

@@ -1,6 +1,7 @@
 """promote, hold, resume, approve, reject, retry: one request each, under the caller's identity, and its answer."""
 
 import json
+import re
 
 import pytest
 from cli_bed import Answering, Bed
@@ -153,7 +154,7 @@ def test_an_unanswered_request_stands_and_the_dead_controller_is_named(cli: Bed)
     cli.heartbeat(60)
     said = cli.canary("promote", "checkout", "--reason", REASON, "--yes", "--timeout", "200ms")
     assert said.code == 1
-    assert "CAN-3001 no controller for 60 s" in said.err
+    assert re.search(r"CAN-3001 no controller for 6\d s", said.err)  # the verb itself may take a while
     assert "`canary abort checkout --now` works without it" in said.err
     assert len(cli.requests()) == 1
 

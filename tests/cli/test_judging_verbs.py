@@ -17,7 +17,7 @@ from canary.core.detect.counters import Counts, Sample
 from canary.core.detect.family import Settings, dump, judge, start, update
 from canary.core.plan import settings_of
 from canary.errors import RefusedError
-from canary.settings import Fault, SinkAddress, Story
+from canary.settings import FaultKind, SinkAddress, Story
 
 pytest_plugins = ["cli_fixtures"]
 LN10 = 2.302585092994046
@@ -187,7 +187,7 @@ def test_flags_of_a_rehearsal_become_its_options():
     given = options(
         "rehearse", rehearse_options, "p.yaml", "--fault", "slow", "--at", "20m", "--for", "2h", "--runs", "5"
     )
-    assert (given.fault, given.at_seconds, given.for_seconds) == (Fault.SLOW, 1200.0, 7200.0)
+    assert (given.fault, given.at_seconds, given.for_seconds) == (FaultKind.SLOW, 1200.0, 7200.0)
     assert (given.runs, given.healthy_runs, given.drop) == (5, 1, 0.99)
 
 
