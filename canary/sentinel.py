@@ -8,7 +8,6 @@ clocks are ever compared, and neither an API server that was away nor our own sl
 
 import faulthandler
 import logging
-import os
 import secrets
 import signal
 import sys
@@ -213,7 +212,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        transport = _transport(given)
+        transport = http_transport.connect(given.kubeconfig, given.context, LIMITS)
     except RefusedError as error:
         logger.error("%s", error)
         return 2
@@ -241,12 +240,6 @@ def _options(words: Sequence[str] | None) -> Namespace:
         "--controller-namespace", default="canary-system", metavar="NAME", help="where the heartbeat is"
     )
     return parser.parse_args(words)
-
-
-def _transport(given: Namespace) -> http_transport.HttpTransport:
-    if not given.kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return http_transport.in_cluster(LIMITS)
-    return http_transport.from_kubeconfig(given.kubeconfig or None, given.context or None, LIMITS)
 
 
 if __name__ == "__main__":

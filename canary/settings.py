@@ -17,15 +17,15 @@ class Story(StrEnum):
     HEALTHY = "healthy"  # a good change is promoted
 
 
-class Fault(StrEnum):
-    """What is wrong with the new version in a rehearsal."""
+class FaultKind(StrEnum):
+    """What is wrong with the new version, in the demo and in a rehearsal."""
 
-    ORDER_COLLAPSE = "order-collapse"
-    LATE_PROMISES = "late-promises"
-    ERROR_BURST = "error-burst"
+    ORDER_COLLAPSE = "order-collapse"  # the confirm call fails silently: HTTP 200 and no order
+    LATE_PROMISES = "late-promises"  # orders are taken, with a wrong delivery promise
+    ERROR_BURST = "error-burst"  # HTTP 500
     SLOW = "slow"
-    MEMORY_LEAK = "memory-leak"
-    CRASH_LOOP = "crash-loop"
+    MEMORY_LEAK = "memory-leak"  # orders die little by little
+    CRASH_LOOP = "crash-loop"  # the process ends again and again
     NONE = "none"
 
 
@@ -52,7 +52,7 @@ class DemoOptions:
 class RehearseOptions:
     """`canary rehearse`."""
 
-    fault: Fault = Fault.ORDER_COLLAPSE
+    fault: FaultKind = FaultKind.ORDER_COLLAPSE
     drop: float = 0.99
     at_seconds: float = 0.0
     """From the first slice to the fault."""

@@ -16,7 +16,6 @@ from canary.api.reasons import Opening
 MAX_SINKS = 8  # of one run
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 300.0
 MAX_RETRY_AFTER_SECONDS = 900.0  # what a sink may ask for
-STAND_IN_SECONDS = 60.0  # unacknowledged for this long: the other sinks are told as well
 STALE_NOTE_SECONDS = 600.0  # a "started" nobody could hear in time is not told any more
 GIVE_UP_SECONDS = 24 * 3600.0  # a call for action is tried for ever, and repeated to who took it this long
 SAFE_IS_NEWS_SECONDS = 900.0  # how long a repeating sink goes on about something that is over
@@ -24,10 +23,9 @@ SAFE_IS_NEWS_SECONDS = 900.0  # how long a repeating sink goes on about somethin
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a sink wants to hear. It hears every call for action, whatever it takes."""
+    """One sink, as the outbox knows it."""
 
     name: str
-    takes: frozenset[Opening] = frozenset(Opening)
     repeat_seconds: float = 0.0
     """A sink that forgets is told again and again while the notice is open; 0: once is enough."""
 
@@ -42,24 +40,12 @@ class Delivery:
 
 def due(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> list[Delivery]:
     """Return what to send now, at most one notice a sink: the order of a run is kept."""
-    found = (_next_for(sink, notices, sinks, now) for sink in sinks[:MAX_SINKS])
-    return [
-        Delivery(notice, sink)
-        for sink, notice, at in (item for item in found if item is not None)
-        if at <= now
-    ]
+    return [Delivery(notice, sink) for sink, notice, at in _next(notices, sinks, now) if at <= now]
 
 
 def next_due_seconds(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> float | None:
     """Return how long until something is due, 0 if it is; None if nothing will be by itself."""
-    found = (_next_for(sink, notices, sinks, now) for sink in sinks[:MAX_SINKS])
-    waits = [(at - now).total_seconds() for _, _, at in (item for item in found if item is not None)]
-    waits += [
-        left
-        for notice in notices
-        if opening_of(notice) is not Opening.NONE and not notice.delivered
-        if (left := STAND_IN_SECONDS - _age(notice, now)) > 0
-    ]
+    waits = [(at - now).total_seconds() for _, _, at in _next(notices, sinks, now)]
     return max(0.0, min(waits)) if waits else None
 
 
@@ -90,12 +76,16 @@ def with_receipt(notices: Sequence[Notice], receipt: Receipt, now: datetime) -> 
 _Next = tuple[str, Notice, datetime]
 
 
-def _next_for(
-    sink: Subscription, notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime
-) -> _Next | None:
+def _next(notices: Sequence[Notice], sinks: Sequence[Subscription], now: datetime) -> list[_Next]:
+    """Return what each sink hears next, if it hears anything."""
+    found = (_next_for(sink, notices, now) for sink in sinks[:MAX_SINKS])
+    return [each for each in found if each is not None]
+
+
+def _next_for(sink: Subscription, notices: Sequence[Notice], now: datetime) -> _Next | None:
     """Return the sink's next notice and when it is due: the oldest that it has not had, else one to repeat."""
     for notice in notices:
-        if _wants(sink, notice, sinks, now) and not _settled(sink.name, notice, notices, now):
+        if not _settled(sink.name, notice, notices, now):
             return sink.name, notice, _not_before(sink.name, notice, now)
     open_notice = _still_open(notices, now)
     if sink.repeat_seconds <= 0 or open_notice is None or sink.name not in open_notice.delivered:
@@ -114,22 +104,6 @@ def _still_open(notices: Sequence[Notice], now: datetime) -> Notice | None:
             news_seconds = SAFE_IS_NEWS_SECONDS if opening is Opening.CUSTOMERS_SAFE else GIVE_UP_SECONDS
             return notice if age < news_seconds else None
     return None
-
-
-def _wants(sink: Subscription, notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
-    return _takes(sink, notice) or _stands_in(notice, sinks, now)
-
-
-def _takes(sink: Subscription, notice: Notice) -> bool:
-    opening = opening_of(notice)
-    return opening is Opening.ACTION_NEEDED or opening in sink.takes
-
-
-def _stands_in(notice: Notice, sinks: Sequence[Subscription], now: datetime) -> bool:
-    """Tell whether those who should have taken it did not, for too long."""
-    if opening_of(notice) is Opening.NONE or _age(notice, now) < STAND_IN_SECONDS:
-        return False
-    return not any(sink.name in notice.delivered for sink in sinks if _takes(sink, notice))
 
 
 def _settled(sink: str, notice: Notice, notices: Sequence[Notice], now: datetime) -> bool:

@@ -33,13 +33,11 @@ class TimeLimits:
 class Poster:
     """Posts JSON to addresses that were checked when it was made. Safe to share between threads."""
 
-    def __init__(self, limits: TimeLimits | None = None, *, ca_file: str | None = None) -> None:
+    def __init__(self, limits: TimeLimits | None = None) -> None:
         self._limits = limits or TimeLimits()
         timeout = urllib3.Timeout(connect=self._limits.connect, read=self._limits.read)
         # urllib3 itself reads no proxy from the environment; retries are the outbox's.
-        self._pool = urllib3.PoolManager(
-            num_pools=8, maxsize=2, timeout=timeout, retries=False, ca_certs=ca_file
-        )
+        self._pool = urllib3.PoolManager(num_pools=8, maxsize=2, timeout=timeout, retries=False)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Post once. Return if the answer is 2xx; raise UnavailableError or RefusedError otherwise."""

@@ -93,9 +93,6 @@ class SinkConfig:
     """A built-in one (`sinks.BUILT_IN`) or an entry point of the group `canary.sinks`."""
     urls: tuple[str, ...]
     secret_file: Path | None = None
-    ca_file: Path | None = None
-    takes: frozenset[Opening] = frozenset(Opening)
-    """What it wants to hear besides calls for action, which every sink hears."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import cast
 from canary.alerts.outbox import Subscription
 from canary.alerts.posting import Poster
 from canary.alerts.sink import Sink, SinkConfig
-from canary.api.reasons import Opening
 from canary.clock import Clock
 from canary.errors import RefusedError
 
@@ -31,29 +30,20 @@ def open_sinks(configs: Iterable[SinkConfig], clock: Clock) -> dict[str, Sink]:
     for config in configs:
         if config.name in sinks:
             raise RefusedError(f"two sinks are called {config.name}; give each its own name", code="CAN-4301")
-        poster = Poster(ca_file=str(config.ca_file) if config.ca_file else None)
-        sinks[config.name] = _factory(config.kind)(config, clock, poster)
+        sinks[config.name] = _factory(config.kind)(config, clock, Poster())
     return sinks
 
 
-def subscriptions(
-    sinks: dict[str, Sink], configs: Iterable[SinkConfig], wanted: Iterable[str] = ()
-) -> list[Subscription]:
+def subscriptions(sinks: dict[str, Sink], wanted: Iterable[str] = ()) -> list[Subscription]:
     """Return what the outbox must know of the sinks that a policy names, in its order; naming none is naming all.
 
     A name that is not configured stays in the list, so that it shows as failing; where all names are such, every
     configured sink is told as well: a typing error must not keep a rollback from people.
     """
-    takes = {config.name: config.takes for config in configs}
     names = list(dict.fromkeys(wanted))
     if not any(name in sinks for name in names):
         names += [name for name in sinks if name not in names]
-    return [
-        Subscription(
-            name, takes.get(name, frozenset(Opening)), sinks[name].repeat_seconds if name in sinks else 0.0
-        )
-        for name in names
-    ]
+    return [Subscription(name, sinks[name].repeat_seconds if name in sinks else 0.0) for name in names]
 
 
 def _factory(kind: str) -> Factory:

@@ -67,11 +67,11 @@ class Cache(Protocol):
 Keep = Callable[[Json], Json]  # what of an object is kept; given anything, it never raises
 
 
-def slim(obj: Json) -> Json:
+def slim(obj: Mapping[str, Any]) -> Json:
     """Drop what we never read, often half of an object: field ownership and the last applied text."""
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):
-        return obj
+        return dict(obj)
     kept = {name: value for name, value in metadata.items() if name != "managedFields"}
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict) and LAST_APPLIED in annotations:

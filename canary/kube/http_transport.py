@@ -73,6 +73,13 @@ class _Call:
         return f"{self.method} {self.path}"
 
 
+def connect(kubeconfig: str, context: str, limits: Limits | None = None) -> "HttpTransport":
+    """Connect as this pod's own account, unless a kubeconfig is named or this is no pod."""
+    if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return in_cluster(limits)
+    return from_kubeconfig(kubeconfig or None, context or None, limits)
+
+
 def from_kubeconfig(
     path: str | None = None, context: str | None = None, limits: Limits | None = None
 ) -> "HttpTransport":

@@ -2,7 +2,7 @@
 
 Every other line is dropped before it is decoded, so that a pod with a large exposition costs little; the lines that
 are kept are parsed by prometheus_client. Bounded in bytes and in series; anything that cannot be trusted raises
-`ExpositionError` with its reason. `scrape.py` calls this.
+`NoCountsError` with its reason. `scrape.py` calls this.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,22 +12,13 @@ from typing import TextIO, cast
 from prometheus_client.parser import text_fd_to_metric_families
 
 from canary.api.reasons import MissingReason
-from canary.errors import UnavailableError
-from canary.metrics.source import Families, Series
+from canary.metrics.source import Families, NoCountsError, Series
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_SERIES = 2_000
 MAX_DECLARED = 2_000  # metrics whose names are kept for a hint
 MAX_LINE_BYTES = 64 * 1024
 _AFTER_NAME = (b"{", b" ", b"\t")
-
-
-class ExpositionError(UnavailableError):
-    """An exposition that cannot be trusted, and why."""
-
-    def __init__(self, reason: MissingReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +33,7 @@ class Exposition:
 def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Exposition:
     """Return the families with these series names; those that the exposition does not have are absent.
 
-    A family that is declared but has no series yet is present and empty. Raise ExpositionError for a body that is too
+    A family that is declared but has no series yet is present and empty. Raise NoCountsError for a body that is too
     large, has too many series, repeats a series, is cut off or cannot be parsed.
     """
     wanted = {name.encode() for name in names}
@@ -57,15 +48,15 @@ def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Exposition:
             for sample in metric.samples:
                 identity = (sample.name, frozenset(sample.labels.items()))
                 if identity in seen:
-                    raise ExpositionError(MissingReason.DUPLICATE_SERIES, f"{sample.name} has a series twice")
+                    raise NoCountsError(MissingReason.DUPLICATE_SERIES, f"{sample.name} has a series twice")
                 seen.add(identity)
                 if len(seen) > MAX_SERIES:
-                    raise ExpositionError(
+                    raise NoCountsError(
                         MissingReason.TOO_LARGE, f"more than {MAX_SERIES} series of the metrics that are read"
                     )
                 found.setdefault(sample.name, []).append(Series(sample.labels, float(sample.value)))
     except (ValueError, IndexError) as error:
-        raise ExpositionError(MissingReason.MALFORMED, f"not the Prometheus text format: {error}") from error
+        raise NoCountsError(MissingReason.MALFORMED, f"not the Prometheus text format: {error}") from error
     return Exposition(found, frozenset(name.decode("utf-8", "replace") for name in declared))
 
 
@@ -96,11 +87,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         total += len(chunk)
         if total > MAX_BODY_BYTES:
-            raise ExpositionError(MissingReason.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            raise NoCountsError(MissingReason.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
-            raise ExpositionError(MissingReason.MALFORMED, f"a line is longer than {MAX_LINE_BYTES} bytes")
+            raise NoCountsError(MissingReason.MALFORMED, f"a line is longer than {MAX_LINE_BYTES} bytes")
         yield from whole
     if rest.strip():
         # The format ends every line; a number that was cut off in the middle would be a wrong number.
-        raise ExpositionError(MissingReason.MALFORMED, "the body ends in the middle of a line")
+        raise NoCountsError(MissingReason.MALFORMED, "the body ends in the middle of a line")

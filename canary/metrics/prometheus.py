@@ -17,8 +17,8 @@ from canary.api.reasons import MissingReason
 from canary.clock import Clock
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
-from canary.metrics.prometheus_session import QueryError, connect
-from canary.metrics.source import PodTarget, Series, Specs, counts
+from canary.metrics.prometheus_session import connect
+from canary.metrics.source import NoCountsError, PodTarget, Series, Specs, counts
 
 WINDOW_INTERVALS = 4  # how far back samples are read
 STALE_INTERVALS = 2  # a sample older than this says nothing about now
@@ -142,7 +142,7 @@ class PrometheusSource:
         try:
             for row in self._client.custom_query(self._query(name, namespaces), params=params, timeout=left):  # pyright: ignore[reportArgumentType]
                 self._sort_in(row, found)
-        except QueryError as error:
+        except NoCountsError as error:
             return Missing(error.reason, str(error))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return Missing(MissingReason.MALFORMED, f"a series of {name} cannot be read: {error!r}")

@@ -21,7 +21,8 @@ from canary.core.evidence import Missing
 from canary.core.site import MINUTE_SECONDS, Span
 from canary.metrics.history import Shop
 from canary.metrics.prometheus import MIN_TIMEOUT_SECONDS, PrometheusSettings
-from canary.metrics.prometheus_session import QueryError, QueryInvalidError, connect
+from canary.metrics.prometheus_session import QueryInvalidError, connect
+from canary.metrics.source import NoCountsError
 
 MAX_MINUTES = 1_440
 MAX_GAP = 0.05  # share of the minutes in which no pod was scraped
@@ -48,8 +49,8 @@ class PrometheusHistory:
         try:
             rows = self._rows(shop, span, deadline)
             return _per_minute(rows, span, self._settings.pod_label)
-        except (QueryError, QueryInvalidError) as error:
-            reason = error.reason if isinstance(error, QueryError) else MissingReason.MALFORMED
+        except (NoCountsError, QueryInvalidError) as error:
+            reason = error.reason if isinstance(error, NoCountsError) else MissingReason.MALFORMED
             return Missing(reason, str(error))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return Missing(MissingReason.MALFORMED, f"past orders cannot be read: {error!r}")

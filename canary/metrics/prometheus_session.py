@@ -1,7 +1,7 @@
 """The HTTP session under prometheus-api-client: bounded, and strict about what an answer may be.
 
 In goes a request that the client prepared; out comes an answer whose JSON was parsed once and checked, or a
-`QueryError` with the reason, or `QueryInvalidError` when asking again cannot help. No proxy variables, no .netrc, no
+`NoCountsError` with the reason, or `QueryInvalidError` when asking again cannot help. No proxy variables, no .netrc, no
 redirects, no silent retries; a body is cut at its bound and at its deadline. `prometheus.py` and
 `prometheus_history.py` each connect once.
 """
@@ -18,7 +18,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from canary.api.reasons import MissingReason
-from canary.errors import RefusedError, UnavailableError
+from canary.errors import RefusedError
+from canary.metrics.source import NoCountsError
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
@@ -27,14 +28,6 @@ MAX_SHOWN = 200  # characters of a foreign answer that a message quotes
 
 class QueryInvalidError(RefusedError):
     """The server understood and refused the query: the policy or the settings have to change."""
-
-
-class QueryError(UnavailableError):
-    """An answer that did not come or cannot be used, and why."""
-
-    def __init__(self, reason: MissingReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def connect(address: str, ca_file: str = "", token_file: str = "") -> PrometheusConnect:
@@ -55,7 +48,9 @@ class TokenFile(AuthBase):
         try:
             token = self._path.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise QueryError(MissingReason.UNAUTHORISED, f"the token file cannot be read: {error}") from error
+            raise NoCountsError(
+                MissingReason.UNAUTHORISED, f"the token file cannot be read: {error}"
+            ) from error
         r.headers["Authorization"] = f"Bearer {token}"
         return r
 
@@ -92,9 +87,11 @@ class BoundedSession(requests.Session):
             finally:
                 response.close()
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise QueryError(MissingReason.TIMED_OUT, "Prometheus did not answer in time") from error
+            raise NoCountsError(MissingReason.TIMED_OUT, "Prometheus did not answer in time") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise QueryError(MissingReason.UNAVAILABLE, f"Prometheus cannot be reached: {error}") from error
+            raise NoCountsError(
+                MissingReason.UNAVAILABLE, f"Prometheus cannot be reached: {error}"
+            ) from error
         return Answer(checked(response.status_code, body))
 
 
@@ -105,7 +102,7 @@ def _body(response: requests.Response, deadline: float) -> bytes:
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise QueryError(MissingReason.TIMED_OUT, "Prometheus did not end its answer in time")
+            raise NoCountsError(MissingReason.TIMED_OUT, "Prometheus did not end its answer in time")
         # The timeout of a socket starts anew with every byte; the deadline does not.
         sock = getattr(response.raw.connection, "sock", None)
         if sock is not None:
@@ -115,38 +112,40 @@ def _body(response: requests.Response, deadline: float) -> bytes:
             return b"".join(parts)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            raise QueryError(MissingReason.TOO_LARGE, f"Prometheus sent more than {MAX_BODY_BYTES} bytes")
+            raise NoCountsError(MissingReason.TOO_LARGE, f"Prometheus sent more than {MAX_BODY_BYTES} bytes")
         parts.append(chunk)
 
 
 def checked(status: int, body: bytes) -> dict[str, Any]:
-    """Return the document of a successful matrix answer; raise QueryInvalidError or QueryError for all else."""
+    """Return the document of a successful matrix answer; raise QueryInvalidError or NoCountsError for all else."""
     shown = body[:MAX_SHOWN].decode("utf-8", "replace").strip()
     if status in (400, 422):
         raise QueryInvalidError(f"Prometheus refuses the query (HTTP {status}): {shown}")
     if status in (401, 403):
-        raise QueryError(MissingReason.UNAUTHORISED, f"Prometheus answered HTTP {status}: {shown}")
+        raise NoCountsError(MissingReason.UNAUTHORISED, f"Prometheus answered HTTP {status}: {shown}")
     if status == 429 or status >= 500:
-        raise QueryError(MissingReason.UNAVAILABLE, f"Prometheus answered HTTP {status}: {shown}")
+        raise NoCountsError(MissingReason.UNAVAILABLE, f"Prometheus answered HTTP {status}: {shown}")
     if status != 200:
-        raise QueryError(MissingReason.MALFORMED, f"Prometheus answered HTTP {status}: {shown}")
+        raise NoCountsError(MissingReason.MALFORMED, f"Prometheus answered HTTP {status}: {shown}")
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise QueryError(MissingReason.MALFORMED, f"the answer is not JSON: {shown}") from error
+        raise NoCountsError(MissingReason.MALFORMED, f"the answer is not JSON: {shown}") from error
     return _matrix(document, shown)
 
 
 def _matrix(document: Any, shown: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("status") != "success":
-        raise QueryError(MissingReason.MALFORMED, f"the answer does not say success: {shown}")
+        raise NoCountsError(MissingReason.MALFORMED, f"the answer does not say success: {shown}")
     data = document.get("data")
     if (
         not isinstance(data, dict)
         or data.get("resultType") != "matrix"
         or not isinstance(data.get("result"), list)
     ):
-        raise QueryError(MissingReason.MALFORMED, f"the answer is not a matrix: {shown}")
+        raise NoCountsError(MissingReason.MALFORMED, f"the answer is not a matrix: {shown}")
     if document.get("warnings"):
-        raise QueryError(MissingReason.PARTIAL, f"Prometheus warns: {str(document['warnings'])[:MAX_SHOWN]}")
+        raise NoCountsError(
+            MissingReason.PARTIAL, f"Prometheus warns: {str(document['warnings'])[:MAX_SHOWN]}"
+        )
     return document

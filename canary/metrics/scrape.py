@@ -18,8 +18,8 @@ from canary.api.reasons import MissingReason
 from canary.clock import Clock
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
-from canary.metrics.exposition import ExpositionError, parse
-from canary.metrics.source import PodTarget, Specs, counts
+from canary.metrics.exposition import parse
+from canary.metrics.source import NoCountsError, PodTarget, Specs, counts
 
 CHUNK_BYTES = 64 * 1024
 IDLE_SECONDS = 120.0  # a connection that was not used for this long is closed
@@ -121,7 +121,7 @@ class ScrapeSource:
             shown = parse(line.body(response, deadline), names)
             taken = counts(specs, shown.families, shown.declared)
             line.late = False
-        except ExpositionError as error:
+        except NoCountsError as error:
             line.close()
             return Missing(error.reason, str(error))
         except TimeoutError:
@@ -169,7 +169,7 @@ class _Line:
         """Yield the body as it comes, within the deadline, and keep the connection when it ends well."""
         if response.status != 200:
             self.close()
-            raise ExpositionError(MissingReason.UNAVAILABLE, f"the pod answered HTTP {response.status}")
+            raise NoCountsError(MissingReason.UNAVAILABLE, f"the pod answered HTTP {response.status}")
         while True:
             self._give_time(deadline)
             chunk = response.read1(CHUNK_BYTES)
@@ -179,7 +179,7 @@ class _Line:
         if self._clock.monotonic() >= deadline:
             raise TimeoutError  # cut off by us, not short
         if response.length:  # read1 does not say that a body was shorter than announced
-            raise ExpositionError(MissingReason.MALFORMED, "the body is shorter than announced")
+            raise NoCountsError(MissingReason.MALFORMED, "the body is shorter than announced")
         response.close()  # the answer, not the connection: without it no further request could be sent
 
     def cut_off(self) -> None:

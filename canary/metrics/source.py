@@ -18,9 +18,17 @@ from canary.api.policy import Analysis, Counter, Histogram
 from canary.api.reasons import MissingReason
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
-from canary.errors import RefusedError
+from canary.errors import RefusedError, UnavailableError
 
 NEAR = 0.7  # how alike two names are that somebody may have mixed up
+
+
+class NoCountsError(UnavailableError):
+    """An answer that did not come or cannot be used, and why."""
+
+    def __init__(self, reason: MissingReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

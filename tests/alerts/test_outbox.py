@@ -27,7 +27,7 @@ from canary.api.run import Notice
 START = datetime(2026, 3, 5, 3, 12, tzinfo=UTC)
 INCIDENT = Incident("prod-us", "shop", "checkout", "checkout-7f9c2", "uid")
 OK, DOWN, NEVER = Outcome(), Outcome("503"), Outcome("400 bad key", refused=True)
-PAGER = Subscription("pager", frozenset({Opening.ACTION_NEEDED}))
+PAGER = Subscription("pager")
 CHAT = Subscription("chat")
 
 
@@ -86,19 +86,10 @@ def test_nobody_waits_for_a_clock_that_was_put_back() -> None:
     assert named([record(notice(), "chat", late, at(0.0))], [CHAT], 1.0) == []
 
 
-def test_every_sink_that_takes_it_is_told_once() -> None:
+def test_every_sink_is_told_once() -> None:
     story = Story([notice()], [CHAT, Subscription("hook")]).run(300)
     assert story.log == [(0, "chat", "RolledBack"), (0, "hook", "RolledBack")]
     assert set(story.notices[0].delivered) == {"chat", "hook"}
-
-
-def test_a_call_for_action_reaches_every_sink_whatever_it_takes() -> None:
-    quiet = Subscription("archive", frozenset({Opening.NONE}))
-    call = notice(Opening.ACTION_NEEDED, "RollbackUnverified")
-    assert named([call], [PAGER, quiet], 0) == [
-        ("pager", "RollbackUnverified"),
-        ("archive", "RollbackUnverified"),
-    ]
 
 
 def test_a_failing_sink_delays_no_other_and_is_asked_ever_more_rarely() -> None:
@@ -127,15 +118,6 @@ def test_a_sink_that_says_when_is_not_asked_sooner_and_not_believed_for_ever() -
     assert named([told], [CHAT], 121) == [("chat", "RolledBack")]
     patient = record(notice(), "chat", Outcome("429", retry_after_seconds=1e9), at(0))
     assert named([patient], [CHAT], MAX_RETRY_AFTER_SECONDS) == [("chat", "RolledBack")]
-
-
-def test_who_takes_nothing_of_the_kind_stands_in_after_a_minute() -> None:
-    sinks = [CHAT, PAGER]
-    down = record(notice(), "chat", DOWN, at(0))
-    assert [sink for sink, _ in named([down], sinks, 59)] == ["chat"]
-    assert [sink for sink, _ in named([down], sinks, 60)] == ["chat", "pager"]
-    up = record(notice(), "chat", OK, at(0))
-    assert named([up], sinks, 3600) == []
 
 
 def test_a_call_for_action_is_never_given_up_and_other_news_after_a_day() -> None:
@@ -208,7 +190,7 @@ def test_a_failing_repeat_backs_off_too() -> None:
 def test_the_next_moment_is_known_without_polling() -> None:
     assert next_due_seconds([notice()], [CHAT], at(0)) == 0.0
     failed = record(notice(), "chat", Outcome("429", retry_after_seconds=120.0), at(0))
-    assert next_due_seconds([failed], [CHAT], at(0)) == 60.0  # then the others stand in
+    assert next_due_seconds([failed], [CHAT], at(0)) == 120.0
     assert next_due_seconds([failed], [CHAT], at(61)) == 59.0
     assert next_due_seconds([], [CHAT], at(0)) is None
 

@@ -295,7 +295,7 @@ def test_a_policy_names_its_sinks_and_a_typing_error_keeps_nothing_from_people()
     sinks = open_sinks(configs, WallClock())
 
     def names(*wanted: str) -> list[str]:
-        return [subscription.name for subscription in subscriptions(sinks, configs, wanted)]
+        return [subscription.name for subscription in subscriptions(sinks, wanted)]
 
     assert names() == ["webhook", "alertmanager"]
     assert names("alertmanager") == ["alertmanager"]

@@ -9,7 +9,7 @@ from canary.errors import RefusedError
 from canary.lab import manifests
 from canary.lab.rehearsal import rehearse
 from canary.lab.rehearsal.figures import Rehearsal, Rehearsed, share_limit
-from canary.settings import Fault, RehearseOptions
+from canary.settings import FaultKind, RehearseOptions
 
 OWN = {
     "target": {"name": "till"},
@@ -69,7 +69,7 @@ def test_a_fault_too_small_to_be_seen_in_the_time_is_a_failure(capsys):
 
 
 def test_a_rehearsal_without_a_fault_reads_as_a_table(capsys):
-    options = RehearseOptions(fault=Fault.NONE, runs=1, for_seconds=20, orders_per_second=50)
+    options = RehearseOptions(fault=FaultKind.NONE, runs=1, for_seconds=20, orders_per_second=50)
     assert rehearse.main(policy(), options) == 0
     shown = capsys.readouterr().out
     assert "without a fault: 1 runs" in shown

@@ -6,6 +6,7 @@ completes them, because canary compares *defaulted* templates and reads back wha
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from canary.kube.resources import (
@@ -292,16 +293,9 @@ _FACTS: Mapping[Resource, Mapping[str, Any]] = {
 
 def builtin_kinds() -> Kinds:
     """Return a fresh registry with the kinds of Kubernetes and of the Gateway API."""
-    return Kinds(tuple(_kind(resource, facts) for resource, facts in _FACTS.items()))
-
-
-def _kind(resource: Resource, facts: Mapping[str, Any]) -> Kind:
-    return Kind(
-        resource.group,
-        resource.version,
-        resource.kind,
-        resource.plural,
-        resource.namespaced,
-        columns=COLUMNS.get(resource.kind, PLAIN_COLUMNS),
-        **facts,
+    return Kinds(
+        tuple(
+            Kind(**asdict(resource), columns=COLUMNS.get(resource.kind, PLAIN_COLUMNS), **facts)
+            for resource, facts in _FACTS.items()
+        )
     )

@@ -153,8 +153,10 @@ def _paths(kinds: Sequence[Kind]) -> Object:
     for kind in kinds:
         answer = {"200": {"content": {"application/json": {"schema": {"$ref": _reference(kind)}}}}}
         operation: Object = {"x-kubernetes-group-version-kind": _type(kind), "responses": answer}
-        paths[kind.path("{namespace}")] = {"post": {**operation, "parameters": [_STRICT]}}
-        paths[kind.path("{namespace}", "{name}")] = {
+        place = "namespaces/{namespace}/" if kind.namespaced else ""
+        collection = f"/{_root(kind)}/{place}{kind.plural}"
+        paths[collection] = {"post": {**operation, "parameters": [_STRICT]}}
+        paths[collection + "/{name}"] = {
             "get": {**operation, "x-kubernetes-action": "get"},
             "patch": {**operation, "parameters": [_STRICT], "x-kubernetes-action": "patch"},
         }

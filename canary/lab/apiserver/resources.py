@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from canary.kube.resources import Resource
 from canary.lab.apiserver.api_error import ApiError, StatusReason
 from canary.lab.apiserver.objects import Object
 from canary.lab.apiserver.printer import PLAIN_COLUMNS, Column, columns_of_definition
@@ -22,14 +23,9 @@ def _no_further_rules(_new: Object, _old: Object | None) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Resource):
     """Everything that tells one kind of object from another."""
 
-    group: str
-    version: str
-    name: str
-    plural: str
-    namespaced: bool = True
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     subresources: frozenset[str] = frozenset()
@@ -41,8 +37,8 @@ class Kind:
     rules: Callable[[Object, Object | None], Iterator[str]] = _no_further_rules
 
     @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
+    def name(self) -> str:
+        return self.kind
 
     @property
     def resource(self) -> str:
@@ -56,12 +52,6 @@ class Kind:
     @property
     def has_status(self) -> bool:
         return "status" in self.subresources
-
-    def path(self, namespace: str = "", name: str = "") -> str:
-        """Return the URL path of an object, or of the collection where `name` is empty."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        middle = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
-        return f"{root}{middle}/{self.plural}{'/' + name if name else ''}"
 
 
 class Kinds:
@@ -106,8 +96,8 @@ def kind_of_definition(definition: Mapping[str, Any]) -> Kind:
     return Kind(
         group=spec["group"],
         version=version["name"],
-        name=names["kind"],
         plural=names["plural"],
+        kind=names["kind"],
         namespaced=spec["scope"] == "Namespaced",
         short_names=tuple(names.get("shortNames") or ()),
         categories=tuple(names.get("categories") or ()),

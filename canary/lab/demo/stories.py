@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canary.api.reasons import Phase
-from canary.lab.shop.faults import FaultKind
-from canary.settings import DemoOptions, Story
+from canary.settings import DemoOptions, FaultKind, Story
 
 
 @dataclass(frozen=True, slots=True)

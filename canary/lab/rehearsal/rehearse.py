@@ -24,7 +24,7 @@ from canary.lab import manifests
 from canary.lab.rehearsal.figures import Rehearsal, Rehearsed
 from canary.lab.rehearsal.scenario import Scenario, Setting
 from canary.lab.shop.worlds import World
-from canary.settings import Fault, RehearseOptions
+from canary.settings import FaultKind, RehearseOptions
 
 MAX_RUNS = 100_000
 MAX_PROCESSES = 16
@@ -41,7 +41,7 @@ class Task:
 
     policy: Mapping[str, Any]
     options: RehearseOptions
-    fault: Fault
+    fault: FaultKind
     seed: int
 
 
@@ -56,8 +56,8 @@ def main(policy: Mapping[str, Any], options: RehearseOptions) -> int:
         )
     tasks = _tasks(options, lab_policy(spec))
     done = list(_shown(_rehearsed(tasks), len(tasks)))
-    faulty = [run for task, run in zip(tasks, done, strict=True) if task.fault is not Fault.NONE]
-    healthy = [run for task, run in zip(tasks, done, strict=True) if task.fault is Fault.NONE]
+    faulty = [run for task, run in zip(tasks, done, strict=True) if task.fault is not FaultKind.NONE]
+    healthy = [run for task, run in zip(tasks, done, strict=True) if task.fault is FaultKind.NONE]
     rehearsal = Rehearsal(options, name, spec.analysis.false_rollback, faulty, healthy)
     text = json.dumps(rehearsal.document()) if options.json else "\n".join(rehearsal.lines())
     sys.stdout.write(text + "\n")
@@ -67,10 +67,10 @@ def main(policy: Mapping[str, Any], options: RehearseOptions) -> int:
 def _tasks(options: RehearseOptions, policy: Mapping[str, Any]) -> list[Task]:
     """Return the runs: with the fault, each with a seed of its own, and then without."""
     first = options.seed
-    with_fault = 0 if options.fault is Fault.NONE else options.runs
-    without = options.runs if options.fault is Fault.NONE else options.healthy_runs
+    with_fault = 0 if options.fault is FaultKind.NONE else options.runs
+    without = options.runs if options.fault is FaultKind.NONE else options.healthy_runs
     faulty = [Task(policy, options, options.fault, first + number) for number in range(with_fault)]
-    return faulty + [Task(policy, options, Fault.NONE, first + number) for number in range(without)]
+    return faulty + [Task(policy, options, FaultKind.NONE, first + number) for number in range(without)]
 
 
 def _rehearsed(tasks: Sequence[Task]) -> Iterator[Rehearsed]:
@@ -129,7 +129,7 @@ def rehearse_once(task: Task) -> Rehearsed:
     scenario = Scenario(Setting(world=world, policy=task.policy, seed=task.seed))
     at = options.at_seconds
     bug = {"SHOP_BUG": task.fault.value, "SHOP_BUG_DROP": f"{options.drop:g}", "SHOP_BUG_AFTER": f"{at:g}"}
-    scenario.push({} if task.fault is Fault.NONE else bug)
+    scenario.push({} if task.fault is FaultKind.NONE else bug)
     scenario.run_until(lambda: _is_over(scenario) or _met_customers(scenario), PREPARE_SECONDS)
     end = scenario.clock.monotonic() + options.for_seconds
     for _ in range(MAX_APPROVALS):
@@ -178,7 +178,7 @@ def _result(scenario: Scenario, task: Task) -> Rehearsed:
         late_promises=sum(truth.late for truth in new),
         reached_ppm=max((entry.weight_ppm for entry in run.status.timeline), default=0),
         exposed_seconds=(ended - exposed).total_seconds() if exposed else 0.0,
-        decision_seconds=_decision_seconds(run, at) if task.fault is not Fault.NONE and met else None,
+        decision_seconds=_decision_seconds(run, at) if task.fault is not FaultKind.NONE and met else None,
     )
 
 

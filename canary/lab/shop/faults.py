@@ -7,28 +7,16 @@ SHOP_BUG, SHOP_BUG_DROP, SHOP_BUG_AFTER.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from canary.errors import RefusedError
+from canary.settings import FaultKind
 
 LEAK_SECONDS = 1200.0  # until a memory leak has killed all orders
 CRASH_SECONDS = 1.0  # how long a crash-looping pod lives
 SLOW_SECONDS = 0.8  # how long a slow request takes
 HEALTHY_ERRORS = 0.001  # errors per request of a healthy version
 HEALTHY_LATE = 0.005  # promises of more than ten days per order of a healthy version
-
-
-class FaultKind(StrEnum):
-    """What goes wrong."""
-
-    NONE = "none"
-    ORDER_COLLAPSE = "order-collapse"  # the confirm call fails silently: HTTP 200 and no order
-    LATE_PROMISES = "late-promises"  # orders are taken, with a wrong delivery promise
-    ERROR_BURST = "error-burst"  # HTTP 500
-    SLOW = "slow"
-    MEMORY_LEAK = "memory-leak"  # orders die little by little
-    CRASH_LOOP = "crash-loop"  # the process ends again and again
 
 
 DEFAULT_DROP = {

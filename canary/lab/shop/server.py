@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from canary.lab.shop.child import run_child
-from canary.lab.shop.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, FaultKind, order
+from canary.lab.shop.faults import CRASH_SECONDS, HEALTHY_ERRORS, SLOW_SECONDS, Effect, order
 from canary.lab.shop.wire import Message, Server, response
+from canary.settings import FaultKind
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEAST_SERVICE_SECONDS = 0.001

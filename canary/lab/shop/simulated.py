@@ -22,11 +22,12 @@ from canary.lab.controllers.pods import PodState, report
 from canary.lab.controllers.routes import RouteController, Snapshot
 from canary.lab.controllers.routing import Endpoint, Table
 from canary.lab.shop.demand import Wander, clustered, poisson
-from canary.lab.shop.faults import CRASH_SECONDS, HEALTHY_ERRORS, Effect, Fault, FaultKind, fault_of
+from canary.lab.shop.faults import CRASH_SECONDS, HEALTHY_ERRORS, Effect, Fault, fault_of
 from canary.lab.shop.kubelet import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, version_of
 from canary.lab.shop.server import Truth
 from canary.lab.shop.worlds import World
 from canary.metrics.source import PodTarget, Specs
+from canary.settings import FaultKind
 
 READY_SECONDS = 2.0
 SLICE_SECONDS = 1.0  # the longest time over which demand and a bug are taken as constant

@@ -9,19 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_IDLE = 256  # connections that a pool keeps open
 BACKLOG = 512
-_REASONS = {
-    200: "OK",
-    404: "Not Found",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class WireError(Exception):
@@ -72,7 +67,7 @@ def _body_size(head: bytes) -> int:
 def response(status: int, body: bytes, headers: str = "", content_type: str = "application/json") -> bytes:
     """Return a whole answer; `headers` are further lines, each ended by CR LF."""
     return (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}\r\nContent-Type: {content_type}\r\n"
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
     ).encode() + body
 
