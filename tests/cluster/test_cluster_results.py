@@ -147,23 +147,19 @@ def played(bed: Bed) -> dict[str, list[Played]]:
     def one(key: str, number: int) -> None:
         try:
             seen = play(bed, f"r-{key.replace(' ', '-')}-{number}", ROWS[key])
-        except (
-            AssertionError,
-            RuntimeError,
-            CanaryError,
-        ) as error:  # the other rows are still worth their time
+        except (AssertionError, RuntimeError, CanaryError) as error:  # the others are still worth their time
             print(f"{key} {number}: {error}")
             seen = Played("did not end", str(error).splitlines()[0])
         print(f"{key} {number}: {seen}")
         results[key].append(seen)
 
+    for key, number in asked:
+        if ROWS[key].alone:
+            one(key, number)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="shop") as pool:
         work = [pool.submit(one, *each) for each in asked if not ROWS[each[0]].alone]
         for future in work:
             future.result()
-    for key, number in asked:
-        if ROWS[key].alone:
-            one(key, number)
     print("\n" + table(results))
     if FULL:
         PAGE.write_text(page(results), encoding="utf-8")
