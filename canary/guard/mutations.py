@@ -6,14 +6,17 @@ so belongs to no manager, so no pipeline comes to own it.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from canary.api.change import ChangeAnnotation
+from canary.api.marks import TRUE, Mark
 from canary.api.reasons import GROUP, VERSION
+from canary.guard.neighbours import ADOPTED
 from canary.guard.policy import (
     ADMISSION,
     CREATE,
+    EVERY_PARAMETER,
     GUARDED,
     IS_CREATE,
     UPDATE,
@@ -22,6 +25,7 @@ from canary.guard.policy import (
     Settings,
     constraints,
     identities,
+    parameters,
 )
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, DEPLOYMENTS, SAFETYPOLICIES, Resource
 
@@ -42,7 +46,10 @@ class Mutation:
     requests: tuple[Requests, ...]
     only: tuple[str, ...]
     patch: Json
-    objects: Json
+    objects: Json = field(default_factory=dict[str, Any])
+    namespaces: Json = field(default_factory=dict[str, Any])
+    parameter: Resource | None = None
+    """As in `Policy`."""
 
     @property
     def full_name(self) -> str:
@@ -89,6 +96,18 @@ _WITH_STATUS = (
     f"{DEPLOYMENTS.plural}/status",
 )  # a status may be written with annotations
 WRITER = _names_writer("writer", _pushes(*_WITH_STATUS), _TEMPLATE_CHANGED, GUARDED)
+ANEW = Mutation(
+    "anew",
+    (Requests(DEPLOYMENTS.group, DEPLOYMENTS.version, (DEPLOYMENTS.plural,), (CREATE,)),),
+    (f"{ADOPTED} && params.spec.target.name == object.metadata.?name.orValue('')",),
+    _applied(
+        f"Object{{metadata: Object.metadata{{labels: {{'{Mark.GUARDED}': '{TRUE}'}}, annotations: "
+        f"{{'{ChangeAnnotation.CHANGED_BY}': request.userInfo.username}}}}, spec: Object.spec{{paused: true}}}}"
+    ),
+    namespaces=GUARDED,
+    parameter=CANARYPOLICIES,
+)
+"""A Deployment that was held and deleted is held as it is made anew; one that no policy has adopted yet is not."""
 AUTHOR = _names_writer(
     "author",
     (Requests(GROUP, VERSION, (CANARYPOLICIES.plural, SAFETYPOLICIES.plural), (CREATE, UPDATE)),),
@@ -106,9 +125,8 @@ REQUESTER = Mutation(
             " JSONPatch{op: 'add', path: '/spec/groups', value: request.userInfo.?groups.orValue([])}]"
         },
     },
-    {},
 )
-MUTATIONS = (HOLD, WRITER, AUTHOR, REQUESTER)
+MUTATIONS = (HOLD, ANEW, WRITER, AUTHOR, REQUESTER)
 
 
 def manifests(mutation: Mutation, settings: Settings) -> tuple[Json, Json]:
@@ -118,13 +136,13 @@ def manifests(mutation: Mutation, settings: Settings) -> tuple[Json, Json]:
         for number, each in enumerate(mutation.only, start=1)
     ]
     spec: Json = {
-        "failurePolicy": "Fail",
-        "matchConstraints": constraints(mutation.requests, mutation.objects, {}),
+        **parameters(mutation.parameter),
+        "matchConstraints": constraints(mutation.requests, mutation.objects, mutation.namespaces),
         **({"matchConditions": conditions} if conditions else {}),
         "mutations": [mutation.patch],
         "reinvocationPolicy": "Never",
     }
-    binding: dict[str, Any] = {"policyName": mutation.full_name}
+    binding: Json = {"policyName": mutation.full_name, **(EVERY_PARAMETER if mutation.parameter else {})}
     return (
         MUTATING.at("", mutation.full_name).manifest(spec=spec),
         MUTATING_BINDINGS.at("", mutation.full_name).manifest(spec=binding),

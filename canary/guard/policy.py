@@ -99,8 +99,7 @@ def manifests(policy: Policy, settings: Settings) -> tuple[Json, Json]:
     """Return the policy and its binding as they are stored."""
     parameter = policy.parameter
     spec: Json = {
-        "failurePolicy": "Ignore" if parameter else "Fail",
-        **({"paramKind": {"apiVersion": parameter.api_version, "kind": parameter.kind}} if parameter else {}),
+        **parameters(parameter),
         "matchConstraints": constraints(policy.requests, policy.objects, policy.namespaces),
         **({"matchConditions": [{"name": "only", "expression": policy.only}]} if policy.only else {}),
         **_named(variables_of(policy, settings)),
@@ -110,12 +109,22 @@ def manifests(policy: Policy, settings: Settings) -> tuple[Json, Json]:
         **_audited(policy),
     }
     binding: Json = {"policyName": policy.full_name, "validationActions": ["Deny", "Audit"]}
-    if parameter:
-        binding["paramRef"] = {"selector": {}, "parameterNotFoundAction": "Allow"}
+    binding |= EVERY_PARAMETER if parameter else {}
     return (
         VALIDATING.at("", policy.full_name).manifest(spec=spec),
         VALIDATING_BINDINGS.at("", policy.full_name).manifest(spec=binding),
     )
+
+
+EVERY_PARAMETER: Json = {"paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"}}
+
+
+def parameters(parameter: Resource | None) -> Json:
+    """Return what a policy's spec says of its parameter, and whether it denies where an expression fails."""
+    if parameter is None:
+        return {"failurePolicy": "Fail"}
+    kind = {"apiVersion": parameter.api_version, "kind": parameter.kind}
+    return {"failurePolicy": "Ignore", "paramKind": kind}
 
 
 def constraints(requests: tuple[Requests, ...], objects: Json, namespaces: Json) -> Json:

@@ -16,7 +16,7 @@ from guarded_shop import shop_under_guard
 from shop_on_bed import COLLAPSE, Shop
 
 from canary.api.marks import Mark, side_name, way_back_name
-from canary.api.reasons import GROUP, PPM, Phase
+from canary.api.reasons import GROUP, PPM, TARGET_LOST, Phase
 from canary.audit.chain import decoded
 from canary.audit.store import FileStore
 from canary.errors import CanaryError
@@ -26,6 +26,7 @@ from canary.kube.resources import (
     CANARYREQUESTS,
     CANARYRUNS,
     HTTPROUTES,
+    REPLICASETS,
     SAFETYPOLICIES,
     Ref,
 )
@@ -86,9 +87,14 @@ class BrokenGlass:
     """The same run after the Deployment was deleted and made anew, and the last good version served."""
     recreated: Object = field(default_factory=dict[str, Any])
     """The Deployment that was made, once it is held."""
+    made: list[Object] = field(default_factory=list[dict[str, Any]])
+    """The ReplicaSets that there are then."""
     told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     recorded: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """Kind and version of what the audit has of the Deployment."""
+    """Kind and reason of what is on record."""
+
+
+LOST = {("ACTION NEEDED", reason) for reason in TARGET_LOST}  # whether it was seen between the two or not
 
 
 def break_the_glass(bed: Bed) -> BrokenGlass:
@@ -112,10 +118,8 @@ def break_the_glass(bed: Bed) -> BrokenGlass:
         shop.until(lambda: _share(shop, last_good) == PPM, "the last good version serves", SERVED_SECONDS)
         notes.ended = bed.admin.get(CANARYRUNS.at(shop.namespace, paused["metadata"]["name"])) or {}
         notes.recreated = shop.deployment()
-        shop.until(lambda: "Bypass" in str(_recorded(path)), "it is on record", SWEPT_SECONDS)
-        shop.until(
-            lambda: ("ACTION NEEDED", "BypassUsed") in pages(shop), "people are called for it", SWEPT_SECONDS
-        )
+        shop.until(lambda: LOST & set(pages(shop)), "people are called", SWEPT_SECONDS)
+        notes.made = bed.admin.list(REPLICASETS, shop.namespace)
         notes.recorded, notes.told = _recorded(path), pages(shop)
     return notes
 
@@ -130,7 +134,7 @@ def _share(shop: Shop, service: str) -> int:
 
 def _recorded(path: Path) -> list[tuple[str, str]]:
     records = [decoded(line) or {} for line in FileStore(path).lines(0)]
-    return [(str(each.get("kind")), str((each.get("version") or {}).get("version"))) for each in records]
+    return [(str(each.get("kind")), str(each.get("reason"))) for each in records]
 
 
 # -- approvals are begged, forged and borrowed -----------------------------------------------------------------------

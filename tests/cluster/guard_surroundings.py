@@ -17,14 +17,18 @@ from guard_roads import (
     PLAIN,
     SHOP,
     SIDE,
+    pods_of,
+    policy_spec,
     unnamed,
 )
 
+from canary.api.change import ChangeAnnotation
 from canary.api.kinds import KINDS
 from canary.api.marks import Mark
 from canary.api.reasons import GROUP
 from canary.kube.client import Intent
 from canary.kube.resources import (
+    CANARYPOLICIES,
     CONFIGMAPS,
     CRDS,
     DEPLOYMENTS,
@@ -316,8 +320,44 @@ OWN_ROADS: dict[str, Road] = {
 }  # fmt: skip
 
 
+# -- M1 at CREATE: not a rule that refuses, so every road is open ------------------------------------------------------
+
+LOST = CANARYPOLICIES.at(SHOP, "lost")
+
+
+def made(name: str, namespace: str = SHOP, metadata: Object | None = None, **spec: Any) -> Object:
+    manifest = DEPLOYMENTS.at(namespace, name).manifest(spec={**pods_of(name), **spec})
+    return {**manifest, "metadata": {**manifest["metadata"], **(metadata or {})}}
+
+
+def _making(manifest: Object) -> Road:
+    return create("anew", DEPLOYMENTS.collection(manifest["metadata"]["namespace"]), manifest, *EVERYBODY)
+
+
+HELD_ANEW: dict[str, Road] = {
+    "what was deleted": _making(made("lost")),
+    "let go in the same write": _making(made("lost", paused=False)),
+    "not guarded in the same write": _making(
+        made("lost", metadata={"labels": {Mark.GUARDED.value: "false"}})
+    ),
+    "by somebody with a reason": _making(made("lost", metadata=GLASS)),
+    "as somebody else's": _making(
+        made("lost", metadata={"annotations": {ChangeAnnotation.CHANGED_BY.value: "carol"}})
+    ),
+    "by force": apply("anew", DEPLOYMENTS.at(SHOP, "lost").path(), made("lost"), *EVERYBODY),
+}
+NOT_HELD: dict[str, Road] = {
+    "one that nobody guards": _making(made("unheard-of")),
+    "one whose policy has not adopted it": _making(made("other")),
+    "one by a name that the server makes up": _making(unnamed(made("lost"), "lost")),
+    "one of the name where nothing is guarded": _making(made("lost", PLAIN)),
+}  # fmt: skip
+
+
 def surroundings(bed: Bed) -> None:
     """Make what these roads need, before anything guards it."""
+    _make(bed, LOST, spec=policy_spec(target={"name": "lost"}))
+    bed.admin.merge_patch(LOST, {"status": {"adopted": True}}, intent=Intent.NEUTRAL, subresource="status")
     _make(bed, SERVICES.at(SHOP, "other"), spec={"ports": PORTS, "selector": {"app": "other"}})
     bed.admin.create(HPAS, autoscaler("shop", minReplicas=2), intent=Intent.NEUTRAL)
     bed.admin.create(ENDPOINTSLICES, endpoint_slice("kept"), intent=Intent.NEUTRAL)

@@ -348,6 +348,25 @@ def test_a_changed_template_names_its_writer_and_nothing_else_does(written: Bed,
             assert noted == (roads.NAMES[user][0] if changed else None), user
 
 
+@pytest.mark.parametrize("user", EVERYBODY)
+@pytest.mark.parametrize("name", further.HELD_ANEW)
+def test_what_was_held_and_deleted_is_held_as_it_is_made_anew(written: Bed, name: str, user: str) -> None:
+    status, stored = send(written, further.HELD_ANEW[name], user)
+    assert status == 201, stored
+    assert stored["spec"]["paused"] is True
+    assert stored["metadata"]["labels"][Mark.GUARDED] == TRUE
+    assert stored["metadata"]["annotations"][ChangeAnnotation.CHANGED_BY] == roads.NAMES[user][0]
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+@pytest.mark.parametrize("name", further.NOT_HELD)
+def test_what_was_never_held_is_not_held_as_it_is_made(written: Bed, name: str, user: str) -> None:
+    status, stored = send(written, further.NOT_HELD[name], user)
+    assert status == 201, stored
+    assert "paused" not in stored["spec"]
+    assert Mark.GUARDED not in stored["metadata"].get("labels", {})
+
+
 @pytest.mark.parametrize("name", AUTHORED)
 def test_a_policy_names_who_wrote_its_text(written: Bed, name: str) -> None:
     road, key = AUTHORED[name], ChangeAnnotation.CHANGED_BY
@@ -426,7 +445,8 @@ def test_a_request_is_in_the_name_of_who_makes_it_or_is_refused(written: Bed, na
 
 def test_what_writes_is_asked_at_least_forty_times() -> None:
     asked = {"hold": len(CARRIED) * len(HELD)}
-    every = {"writer": WRITES, "author": AUTHORED, "requester": ASKING}
+    anew = {**further.HELD_ANEW, **further.NOT_HELD}
+    every = {"writer": WRITES, "anew": anew, "author": AUTHORED, "requester": ASKING}
     asked |= {name: len(table) * len(EVERYBODY) for name, table in every.items()}
     assert asked.keys() == {each.name for each in MUTATIONS}
     assert min(asked.values()) >= LEAST_ASKED
