@@ -31,6 +31,7 @@ from canary.api.types import (
 
 STEPS_CAREFUL_PPM = (5_000, 10_000, 50_000, 100_000, 250_000, 500_000, PPM)
 STEPS_HUMAN_PPM = (10_000, 100_000, 500_000, PPM)
+MAX_STRANGERS = 16  # that are named
 MAX_REJECTED = 20  # remembered template hashes; the newest are kept
 
 LabelMatch = Annotated[
@@ -335,5 +336,7 @@ class CanaryPolicyStatus(Model):
     """Versions taken back, newest last."""
     refusals: Annotated[list[Sentence], Field(max_length=16)] = []
     """Why the target cannot be adopted, each with its remedy."""
+    strangers: Annotated[list[Name], Field(max_length=MAX_STRANGERS)] = []
+    """Pods that get the Service's customers and are not the target's own: nobody judges what they do."""
     guard: GuardFacts | None = None
     """Facts for the guard policies."""

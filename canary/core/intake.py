@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from canary.api.change import ChangeRecord, OriginEvidence
 from canary.api.policy import (
+    MAX_STRANGERS,
     CanaryPolicyStatus,
     GuardFacts,
     RejectedRevision,
@@ -39,10 +40,26 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     status = remembered(status, seen.runs, seen.now)
     if policy.spec.mode is Mode.OBSERVE:
         return _let_go(policy.spec.target.name, seen, status)
-    intake = _enforce(policy, seen, status)
+    intake = _with_strangers(_enforce(policy, seen, status), seen)
     text = "the policy enforces, and lets no change pass unjudged; `canary detach` sets mode Observe first"
     refused = [Answer(each.uid, each.name, False, text) for each in seen.bypasses]
     return replace(intake, answers=(*intake.answers, *refused, *answers_to(seen.reviews)))
+
+
+def _with_strangers(intake: Intake, seen: Seen) -> Intake:
+    """Name the pods of others that get the Service's customers; they were there before the guard, or there is none."""
+    if seen.desired is None:
+        return intake
+    found = seen.desired.strangers
+    status = intake.status.model_copy(update={"strangers": list(found[:MAX_STRANGERS])})
+    text = f"{intake.message}; {said_of_strangers(found)}" if found else intake.message
+    return replace(intake, status=status, message=text)
+
+
+def said_of_strangers(pods: Sequence[str]) -> str:
+    """Return the sentence about pods that are not the target's own, with its remedy."""
+    shown = ", ".join(pods[:3]) + (", ..." if len(pods) > 3 else "")
+    return f"the Service's customers also reach {shown}, of no version: give other pods other labels"
 
 
 def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:

@@ -55,6 +55,8 @@ class Desired:
     """What the guard's rules go by, less the pods of a run; None: not known."""
     templates: Templates | None = None
     """What the change is made of; None: not known."""
+    strangers: tuple[str, ...] = ()
+    """Pods that the Service selects and that are not the target's own."""
     proof: tuple[OriginEvidence, ...] = ()
     """What a signed statement, if there is one, proves of the origin."""
 

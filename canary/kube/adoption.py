@@ -14,10 +14,11 @@ from typing import Any
 from canary.api.marks import SIDE_SUFFIX, WAY_BACK_SUFFIX, Mark, side_name, way_back_name
 from canary.api.policy import GuardFacts
 from canary.core.evidence import Missing
+from canary.core.intake import said_of_strangers
 from canary.errors import RefusedError
 from canary.kube.client import Client
-from canary.kube.resources import CANARYPOLICIES, CRDS, DEPLOYMENTS, PDBS, SERVICES, Resource
-from canary.kube.selectors import matches, of_map
+from canary.kube.resources import CANARYPOLICIES, CRDS, DEPLOYMENTS, PDBS, PODS, SERVICES, Resource
+from canary.kube.selectors import matches, of_map, text_of
 from canary.kube.side import Owner, label_overrides, labels_of_template, selectors_of
 from canary.kube.workload import Observed, observe
 
@@ -68,6 +69,8 @@ class Facts:
     network_policies: tuple[Json, ...] = ()
     mesh_policies: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Policies of a service mesh, as kind and name, each with its selector of pods."""
+    strangers: tuple[str, ...] = ()
+    """Pods that the Service selects and that are not the Deployment's own."""
 
     @property
     def deployment(self) -> Json:
@@ -104,7 +107,8 @@ def look(client: Client, wish: Wish) -> Facts | Missing:
     seen = observe(client, wish.namespace, wish.name)
     if isinstance(seen, Missing):
         return seen
-    return Facts(wish, seen, services=tuple(client.list(SERVICES, wish.namespace)))
+    facts = Facts(wish, seen, services=tuple(client.list(SERVICES, wish.namespace)))
+    return replace(facts, strangers=tuple(_strangers(client, facts)))
 
 
 def gather(client: Client, wish: Wish) -> Facts | Missing:
@@ -121,6 +125,19 @@ def gather(client: Client, wish: Wish) -> Facts | Missing:
         network_policies=_network_policies(client, wish.namespace),
         mesh_policies=tuple(_mesh_policies(client, wish.namespace)),
     )
+
+
+def _strangers(client: Client, facts: Facts) -> Iterator[str]:
+    """Yield the pods that get the Service's customers beside the Deployment's own, by the rule of the guard."""
+    selector = facts.service["spec"]["selector"] if facts.service is not None else {}
+    if not selector:
+        return
+    for pod in client.list(PODS, facts.wish.namespace, selector=text_of(of_map(selector))):
+        metadata = pod["metadata"]
+        own = f"{facts.wish.name}-{(metadata.get('labels') or {}).get('pod-template-hash', '')}"
+        owners: list[Json] = metadata.get("ownerReferences") or []
+        if not any(each.get("controller") and each["name"] == own for each in owners):
+            yield metadata["name"]
 
 
 def refusals(facts: Facts) -> tuple[str, ...]:
@@ -151,6 +168,8 @@ def warnings(facts: Facts) -> tuple[str, ...]:
             found.append(
                 f"image {container['image']} has a tag that moves: the pods of one version may run two; name a digest"
             )
+    if facts.strangers:
+        found.append(f"{said_of_strangers(facts.strangers)}; nobody judges what they do")
     return tuple(found)
 
 

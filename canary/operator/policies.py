@@ -276,6 +276,7 @@ def _desired(facts: adoption.Facts, proof: tuple[OriginEvidence, ...]) -> Desire
         guarded=(metadata.get("labels") or {}).get(Mark.GUARDED) == TRUE,
         surroundings=adoption.guard_facts(facts),
         templates=_templates(facts) if stable is not None else None,
+        strangers=facts.strangers,
         proof=proof,
     )
 

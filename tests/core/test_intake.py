@@ -127,6 +127,19 @@ def test_what_no_pod_counts_is_said_and_starts_nothing_but_the_target_stays_held
     assert consider(policy(), replace(seen(OLD, paused=False), uncounted=hint)).relock
 
 
+def test_pods_of_others_behind_the_service_are_named_and_change_nothing_else() -> None:
+    known = seen()
+    assert known.desired is not None
+    met = replace(known, desired=replace(known.desired, strangers=tuple(f"pod-{n}" for n in range(20))))
+    alone, named = consider(policy(), known), consider(policy(), met)
+    assert alone.status.strangers == []
+    assert named.status.strangers == [f"pod-{n}" for n in range(16)]
+    assert named.message.startswith(
+        f"{alone.message}; the Service's customers also reach pod-0, pod-1, pod-2, ..."
+    )
+    assert replace(named, status=alone.status, message=alone.message) == alone
+
+
 def test_an_opened_lock_is_closed_before_anything_starts() -> None:
     intake = consider(policy(), seen(NEW, paused=False))
     assert intake.relock

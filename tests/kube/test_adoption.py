@@ -12,7 +12,7 @@ from canary.api.reasons import GROUP, VERSION
 from canary.core.evidence import Missing
 from canary.kube.adoption import Facts, Wish, gather, refusals, warnings, writes
 from canary.kube.client import Client, Intent
-from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, NAMESPACES, PDBS, SERVICES, Resource
+from canary.kube.resources import CANARYPOLICIES, DEPLOYMENTS, NAMESPACES, PDBS, PODS, SERVICES, Resource
 from canary.lab.apiserver.admission import User
 from canary.lab.clock import SimClock
 from canary.lab.cluster import simulated_cluster
@@ -277,3 +277,19 @@ def test_a_name_without_room_for_our_suffix_is_refused(shop: Shop):
     shop.serve()
     facts = replace(shop.facts(), wish=replace(WISH, name="c" * 60))
     assert any("characters" in refusal for refusal in refusals(facts))
+
+
+def test_pods_of_others_that_the_service_selects_are_named(shop: Shop):
+    shop.deploy()
+    shop.serve()
+    assert shop.facts().strangers == ()
+    pod = {"containers": [{"name": "x", "image": IMAGE}]}
+    shop.create(PODS, "alone", pod, labels={"app": "checkout"})
+    shop.create(PODS, "elsewhere", pod, labels={"app": "other"})
+    template = {"metadata": {"labels": {"app": "checkout", "team": "x"}}, "spec": pod}
+    others = {"replicas": 1, "selector": {"matchLabels": {"team": "x"}}, "template": template}
+    shop.create(DEPLOYMENTS, "another", others)
+    facts = shop.facts()
+    assert len(facts.strangers) == 2
+    assert {name.partition("-")[0] for name in facts.strangers} == {"alone", "another"}
+    assert any("the Service's customers also reach" in each for each in warnings(facts))

@@ -15,7 +15,7 @@ from sim_street import COLLAPSE, PLACE, Street, everything_is_back
 from canary.api.marks import Mark
 from canary.api.reasons import Phase, Reason, Verb
 from canary.kube.client import Intent
-from canary.kube.resources import HTTPROUTES
+from canary.kube.resources import HTTPROUTES, PODS
 from canary.kube.transport import Response, Transport
 from canary.lab import manifests
 from canary.lab.rehearsal.scenario import build_controller
@@ -272,3 +272,26 @@ def test_a_clock_that_is_put_back_makes_nobody_wait_for_it(phase: Phase):
         street.until(Phase.ABORTED, limit=15)
     street.tidied(limit=30)
     everything_is_back(street, manifests.OLD if street.phase is Phase.ABORTED else manifests.NEW)
+
+
+# -- pods of others ----------------------------------------------------------------------------------------------------
+
+
+def test_pods_of_others_that_have_the_service_s_labels_are_named_until_they_are_gone():
+    street = Street()
+    labels = {"labels": {"app": manifests.NAME}}
+    pod = PODS.at(manifests.NAMESPACE, "stranger").manifest(
+        labels, spec={"containers": [{"name": "x", "image": "x:1"}]}
+    )
+    made = street.admin.create(PODS, pod, intent=Intent.NEUTRAL)
+
+    def named() -> object:
+        return street.stored("CanaryPolicy")["status"].get("strangers")
+
+    assert street.run_until(lambda: named() == ["stranger"], 600.0), street.told()
+    ready = next(c for c in street.stored("CanaryPolicy")["status"]["conditions"] if c["type"] == "Ready")
+    assert "customers also reach stranger" in ready["message"]
+    street.admin.delete(
+        PODS.at(manifests.NAMESPACE, "stranger"), uid=made["metadata"]["uid"], intent=Intent.NEUTRAL
+    )
+    assert street.run_until(lambda: not named(), 600.0), street.told()
