@@ -2,6 +2,7 @@
 
 Without `--kubernetes` the cluster is asked for its version, since a newer one can keep more. `--check` compares what is
 installed with what would be printed, rule by rule, and ends with 1 where something is missing or was changed.
+`--static` prints what an API server can read from a directory of its own.
 """
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
@@ -15,6 +16,7 @@ from canary.errors import RefusedError
 from canary.guard.fingerprint import differences
 from canary.guard.policies import Version, guard, version_of
 from canary.guard.policy import Settings
+from canary.guard.static import static
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
@@ -23,6 +25,9 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kubernetes", type=version, metavar="VERSION", help="for this one; absent: the cluster's"
+    )
+    parser.add_argument(
+        "--static", action="store_true", help="as files for the API server's own directory (alpha in 1.36)"
     )
     add_guard_settings(parser)
     parser.add_argument(
@@ -57,6 +62,13 @@ def settings_of(given: Namespace) -> Settings:
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
+    if given.static:
+        if given.check or given.kubernetes:
+            raise RefusedError(
+                "--static prints files for an API server: neither --check nor --kubernetes goes with it"
+            )
+        print_manifests(static(settings_of(given)), given.output, terminal)
+        return Exit.DONE
     if given.kubernetes and not given.check:
         print_manifests(guard(settings_of(given), given.kubernetes), given.output, terminal)
         return Exit.DONE

@@ -19,6 +19,7 @@ from canary.guard.policy import (
     EVERY_PARAMETER,
     GUARDED,
     IS_CREATE,
+    PREFIX,
     UPDATE,
     Json,
     Requests,
@@ -53,7 +54,7 @@ class Mutation:
 
     @property
     def full_name(self) -> str:
-        return f"canary-guard-{self.name}"
+        return f"{PREFIX}{self.name}"
 
 
 def _applied(expression: str) -> Json:

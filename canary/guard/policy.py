@@ -23,6 +23,7 @@ VALIDATING = Resource(
 VALIDATING_BINDINGS = Resource(
     ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
 )
+PREFIX = "canary-guard-"
 ACCOUNT = "canary-controller"  # also how the names of the controller's pods begin
 MIN_REASON = 30  # characters that somebody who breaks the glass has to write
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
@@ -88,7 +89,7 @@ class Policy:
 
     @property
     def full_name(self) -> str:
-        return f"canary-guard-{self.name}"
+        return f"{PREFIX}{self.name}"
 
     @property
     def expressions(self) -> tuple[str, ...]:

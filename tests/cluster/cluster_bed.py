@@ -126,7 +126,7 @@ class Bed:
         self.folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="canary-bed-")))
         self._write_keys()
         self.etcd = self.start("etcd", self._etcd_command())
-        self.apiserver = self.start("kube-apiserver", self._apiserver_command())
+        self.apiserver = self.start("kube-apiserver", self.apiserver_command())
         self.apiserver.wait_until(self._api_ready, READY_SECONDS)
         self._note("API server")
         self.admin = self.client("admin")
@@ -178,7 +178,8 @@ class Bed:
             "--unsafe-no-fsync",
         ]
 
-    def _apiserver_command(self) -> list[str | Path]:
+    def apiserver_command(self) -> list[str | Path]:
+        """Return how the API server is started, or another one on its etcd."""
         return [
             self.programs.apiserver,
             f"--etcd-servers=http://{HOST}:{ETCD_PORT}",
@@ -231,7 +232,7 @@ class Bed:
     def restart_apiserver(self) -> None:
         """Kill the API server and start it anew; return when it answers."""
         self.apiserver.kill()
-        self.apiserver = self.start("kube-apiserver", self._apiserver_command())
+        self.apiserver = self.start("kube-apiserver", self.apiserver_command())
         self.apiserver.wait_until(self._api_ready, READY_SECONDS)
 
     def _api_ready(self) -> bool:
