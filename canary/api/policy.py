@@ -173,7 +173,7 @@ class PrometheusSource(Model):
 
 
 class Source(Model):
-    """Where counts come from; both may be given, then they must agree."""
+    """Where counts come from; where both are given, the pods are scraped and Prometheus tells the past."""
 
     scrape: Scrape | None = None
     """Scrape the pods directly."""
