@@ -56,3 +56,8 @@ def test_every_rule_says_what_to_do_in_a_sentence_that_the_server_takes() -> Non
     ]
     assert rules
     assert all(30 < len(rule["message"]) < 400 and "\n" not in rule["message"] for rule in rules)
+
+
+@pytest.mark.parametrize("other", [["--check"], ["--kubernetes", "1.36"]])
+def test_files_for_an_api_server_are_neither_checked_nor_of_a_version(other: list[str]) -> None:
+    assert main(["guard", "--static", *other]) == 2
