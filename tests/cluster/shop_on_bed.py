@@ -334,7 +334,7 @@ class Shop:
     def sales(self) -> Message:
         return self._sales[-1] if self._sales else {"total": {}, "by_version": {}}
 
-    def until(self, holds: Any, what: str, limit_seconds: float = 60.0) -> None:
+    def until(self, holds: Any, what: str, limit_seconds: float = 120.0) -> None:
         """Wait until something holds. Raise UnavailableError, with the controller's last words, where it does not."""
         try:
             self.bed.until(holds, what, limit_seconds)
