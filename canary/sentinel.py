@@ -26,7 +26,7 @@ from canary.kube.client import Client, FieldManager
 from canary.kube.lease import HEARTBEAT_LEASE, HEARTBEAT_SECONDS
 from canary.kube.resources import CANARYRUNS, LEASES, Key, Ref, key_of
 from canary.traffic.brake import Cut, Object, exposes, places_on, stable_of, sweep
-from canary.traffic.route_hands import ROUTE_RESOURCES, ClientHands
+from canary.traffic.route_hands import BRAKED, ClientHands
 
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
@@ -136,7 +136,7 @@ class Sentinel:
         return run in self._runs and self._runs[run].is_dead
 
     def _armed(self) -> Iterator[Armed]:
-        for resource in ROUTE_RESOURCES.values():
+        for resource in BRAKED.values():
             try:
                 routes = self._client.list(resource, self._namespace, selector=f"{Mark.ATTACHED}={TRUE}")
             except CanaryError as error:

@@ -32,6 +32,7 @@ class Mark(StrEnum):
     STABLE = f"{GROUP}/stable"  # the Service that the side stands beside
     FORMER = f"{GROUP}/former-weights"  # rule index -> the stable weight before us; null: there was none
     KILL = f"{GROUP}/kill"  # [[rule, canary, stable], ...]: while it is there, the brake may be pulled
+    ADDRESSES = f"{GROUP}/addresses"  # on a slice of ours: what we last wrote, "10.1.0.7,10.1.0.9"
     READ_ONLY = f"{GROUP}/read-only"  # "true": the owner says that these requests change nothing
     AUDIT_HEAD = (
         f"{GROUP}/audit-head"  # of the heartbeat's Lease: the newest record, and when that was written here

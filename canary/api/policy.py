@@ -75,6 +75,11 @@ class RouteRef(Model):
     name: Name | None = None
     """The route's name; absent: every route that names the target's Service."""
 
+    @property
+    def in_pods(self) -> bool:
+        """Tell whether shares are whole pods beside the serving ones: half of the traffic at most."""
+        return self.kind == "EndpointSlice"
+
 
 class Step(Model):
     """One slice of traffic."""
@@ -239,14 +244,14 @@ class CanaryPolicySpec(Model):
 
     def resolved_steps(self, origin: Origin) -> list[Step]:
         """Return the plan: the policy's steps, or the default for this origin and tier; it ends at 100 %
-        (or at 100 % less the hold-back)."""
+        (or at 100 % less the hold-back), and at 50 % where shares are whole pods."""
         steps = self.steps
         if not steps:
             proved_human = origin is Origin.HUMAN and self.tier >= 2
             steps = [
                 Step(weight=weight) for weight in (STEPS_HUMAN_PPM if proved_human else STEPS_CAREFUL_PPM)
             ]
-        top = PPM - self.bake.hold_back
+        top = min(PPM - self.bake.hold_back, PPM // 2 if self.route.in_pods else PPM)
         below = [step for step in steps if step.weight < top]
         reached = [step for step in steps if step.weight >= top]
         last = reached[0] if reached else Step(weight=top)

@@ -19,13 +19,14 @@ from canary.cli.manifests import read_manifest
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal
 from canary.core.evidence import Missing
+from canary.core.portions import refusal_of
 from canary.core.telling.stored import said_by, under
 from canary.core.telling.wording import plain
 from canary.errors import RefusedError, UnavailableError
 from canary.kube import adoption, autoscaler
 from canary.kube.client import AlreadyExistsError, Client, Intent
 from canary.kube.resources import CANARYPOLICIES, Ref
-from canary.traffic.httproute import HTTPRouteRouter
+from canary.traffic.kinds import AnyRouter
 from canary.traffic.router import Target
 
 PATIENCE_SECONDS = 30.0  # unless --timeout says otherwise
@@ -105,9 +106,11 @@ def plan_of(client: Client, policy: Ref, spec: CanaryPolicySpec) -> AdoptionPlan
     if facts.service is not None:
         service = facts.service["metadata"]["name"]
         target = Target(policy.namespace, service, side_name(service), spec.route)
-        routed = HTTPRouteRouter(client).plan(target)
+        routed = AnyRouter(client).plan(target)
         writes = (*writes, *(f"at the start of each change: {each}" for each in routed.writes))
         refusals, warnings = (*refusals, *routed.refusals), (*warnings, *routed.warnings)
+    if refused := refusal_of(spec):
+        refusals = (*refusals, refused)
     return AdoptionPlan(policy.namespace, spec.target.name, writes, refusals, warnings)
 
 

@@ -14,6 +14,7 @@ from canary.core.telling.stored import Raw, StoredRun, entries, under
 from canary.core.telling.wording import plain
 from canary.errors import CanaryError, RefusedError
 from canary.kube.client import UnknownKindError
+from canary.kube.resources import ENDPOINTSLICES
 from canary.traffic.brake import (
     Cut,
     Object,
@@ -25,7 +26,7 @@ from canary.traffic.brake import (
     places_on,
     stable_of,
 )
-from canary.traffic.route_hands import ROUTE_RESOURCES, ClientHands
+from canary.traffic.route_hands import BRAKED, ClientHands
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,11 @@ def _unmarked(kind: str, route: Object, cut: Cut) -> tuple[Place, ...]:
 def _routes(session: Session, namespace: str) -> list[tuple[str, Raw]]:
     """Return the routes with the word for their kind; none of a kind that the cluster does not serve."""
     found: list[tuple[str, Raw]] = []
-    for resource in ROUTE_RESOURCES.values():
-        with suppress(UnknownKindError):
+    for resource in BRAKED.values():
+        optional = (
+            RefusedError if resource == ENDPOINTSLICES else UnknownKindError
+        )  # a right that routes need not
+        with suppress(optional):
             found += [(resource.plural, route) for route in session.client.list(resource, namespace)]
     return found
 

@@ -20,7 +20,8 @@ from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.manifests import read_manifests, template_of
 from canary.cli.terminal import Terminal
-from canary.core.intake import MAX_STEPS, ROUTE_KINDS
+from canary.core.intake import MAX_STEPS
+from canary.core.portions import refusal_of
 from canary.core.record import record_of
 from canary.core.rules.effective import Effective, effective, fitted
 from canary.core.rules.patterns import findings
@@ -141,9 +142,8 @@ def _plan(manifest: Json, desk: Desk) -> Iterator[Complaint]:
     spec = desk.policies.get((_namespace(manifest), manifest["metadata"]["name"]))
     if spec is None:
         return
-    if spec.route.kind not in ROUTE_KINDS:
-        text = f"spec.route.kind {spec.route.kind} cannot be split yet; use {', '.join(ROUTE_KINDS)}"
-        yield _refused(_title(manifest), text)
+    if refused := refusal_of(spec):
+        yield _refused(_title(manifest), refused)
     steps = spec.resolved_steps(Origin.UNKNOWN)
     plan = fitted(steps, Origin.UNKNOWN, desk.ruling(spec.tier))
     if len(plan) > MAX_STEPS:

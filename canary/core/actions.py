@@ -96,6 +96,14 @@ class SetWeight(Raising):
 
 
 @dataclass(frozen=True, slots=True)
+class LowerWeight(Lowering):
+    """Take away what is beyond this share, or not ready; nothing is added."""
+
+    weight_ppm: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnpauseTarget(Raising):
     """Let the native roll run: only for the tested template, with the Deployment's version as precondition."""
 
@@ -122,6 +130,7 @@ Action = (
     | CreateSide
     | AttachRoute
     | SetWeight
+    | LowerWeight
     | UnpauseTarget
     | FreezeScaler
 )

@@ -46,6 +46,8 @@ class Looked:
     unreadable: tuple[str, ...] = ()
     """Troubles of canary pods whose answer cannot be used. A metric that is not there yet is none of them: some
     libraries show a counter only after its first event, and no event comes before the first slice."""
+    nearest_ppm: int | None = None
+    """What was asked for, if `route_ppm` is as much of it as can be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,8 @@ def _step_told(run: Run) -> int:
 def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Block | None, float]) -> Sample:
     folded, block, offset = rest
     used = bool(folded.pods)
-    verified = run.status.step_started_at is not None and looked.route_ppm == run.status.traffic.weight_ppm
+    obeyed = run.status.traffic.weight_ppm in (looked.route_ppm, looked.nearest_ppm)
+    verified = run.status.step_started_at is not None and obeyed
     coverage = float(run.status.traffic.coverage or 1.0)
     return Sample(
         t=(folded.at if used else looked.at) - offset,

@@ -16,6 +16,7 @@ from canary.api.reasons import PPM, Phase, Reason
 from canary.api.run import MAX_TIMELINE, CanaryRunSpec, CanaryRunStatus, TimelineEntry
 from canary.core.actions import Action
 from canary.core.evidence import Evidence, Missing, Route, Safety, Side, Workload
+from canary.core.portions import pods_within
 
 MIN_SIDE_PODS = 2
 
@@ -159,8 +160,16 @@ class Situation:
         return (self.now - moment).total_seconds() if moment is not None else 0.0
 
     def pods_for(self, weight_ppm: int) -> int:
-        """Return how many side pods this weight needs: max(2, min(N, ceil(N w headroom)))."""
-        return side_pods(self.workload.replicas if self.workload else 0, weight_ppm, self.run.limits.headroom)
+        """Return how many side pods this weight needs: max(2, min(N, ceil(N w headroom))), or those that make it up."""
+        stable = self.workload.replicas if self.workload else 0
+        if self.in_pods:
+            return max(MIN_SIDE_PODS, pods_within(weight_ppm, stable))
+        return side_pods(stable, weight_ppm, self.run.limits.headroom)
+
+    @property
+    def in_pods(self) -> bool:
+        """Tell whether shares are whole pods: then nobody can be kept off the Deployment's own pods while it rolls."""
+        return self.spec.policy.route.in_pods
 
     def with_status(self, status: CanaryRunStatus) -> "Situation":
         return replace(self, run=replace(self.run, status=status))

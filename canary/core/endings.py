@@ -76,6 +76,8 @@ def _serve_last_good(situation: Situation, ending: Ending) -> CanaryRunStatus:
     """
     workload, status = situation.workload, situation.status
     pods = [workload.replicas] if workload else [status.stable_replicas]
+    if situation.in_pods and ending.because.reason not in TARGET_LOST:
+        situation = at_zero(situation)
     if ending.because.reason in TARGET_LOST:
         pods += [status.stable_replicas, situation.spec.baseline_pods]
         sliced = status.traffic.attached and situation.weight_ppm < PPM

@@ -106,11 +106,19 @@ class Route:
     """Share of x-lastgood, the second side that a rollback after the commit needs."""
     coordinates: tuple[Coordinate, ...] = ()
     """Where the side is named: what the brake needs."""
+    nearest_ppm: int | None = None
+    """Where shares are whole pods: what was asked for, if no more of it can be had with the pods that are ready."""
+    excess: bool = False
+    """Where shares are whole pods: some of those named are not ready, or more than was asked for."""
 
     @property
     def exists(self) -> bool:
         """Tell whether there is anything to write to."""
         return bool(self.version)
+
+    def gives(self, ppm: int) -> bool:
+        """Tell whether the side has this share, or as much of it as can be had."""
+        return ppm in (self.weight_ppm, self.nearest_ppm)
 
 
 class Share(StrEnum):

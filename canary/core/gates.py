@@ -131,6 +131,11 @@ def evidence_suffices(situation: Situation) -> Closed | None:
     return None
 
 
+def last_step_is_passed(situation: Situation) -> Closed | None:
+    """Where the commit is itself a raise, for its roll has customers, the last step is passed by evidence, too."""
+    return evidence_suffices(situation) if situation.in_pods else None
+
+
 def next_step_is_approved(situation: Situation) -> Closed | None:
     step, index = situation.next_step, situation.status.step + 1
     if step is None or not step.approval or quorum.bypassed(situation):
@@ -195,6 +200,7 @@ COMMIT_GATES: tuple[Gate, ...] = (
     *_SAFETY,
     workload_is_whole,
     route_is_accepted,
+    last_step_is_passed,
     controller_leads,
 )
 

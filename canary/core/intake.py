@@ -21,6 +21,7 @@ from canary.api.types import ObjectRef
 from canary.core.decision import Answer, Run
 from canary.core.evidence import Directive, Missing, Workload
 from canary.core.policy_look import Desired, Intake, Policy, Seen
+from canary.core.portions import in_whole_pods, refusal_of, refusal_of_plan
 from canary.core.record import change_digest, policy_digest, record_of
 from canary.core.rules.effective import Effective, fitted, terms_of
 from canary.core.rules.origin import carried
@@ -31,7 +32,6 @@ from canary.core.telling.explain import MAX_ATTEMPTS
 from canary.core.versions import Serving, remembered, with_good
 
 MAX_STEPS = 21  # of a run
-ROUTE_KINDS = ("HTTPRoute", "GRPCRoute")  # the routers that there are
 
 
 def consider(policy: Policy, seen: Seen) -> Intake:
@@ -63,9 +63,8 @@ def said_of_strangers(pods: Sequence[str]) -> str:
 
 
 def _enforce(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> Intake:
-    if policy.spec.route.kind not in ROUTE_KINDS:
-        text = f"spec.route.kind {policy.spec.route.kind} cannot be split yet; use {', '.join(ROUTE_KINDS)}"
-        return Intake(status, reason=Reason.ADOPTION_REFUSED, message=text)
+    if refused := refusal_of(policy.spec):
+        return Intake(status, reason=Reason.ADOPTION_REFUSED, message=refused)
     workload, desired = seen.workload, seen.desired
     active = next((run for run in seen.runs if run.status.tidied_at is None), None)
     if isinstance(workload, Missing) or desired is None:
@@ -256,6 +255,10 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
         return Intake(
             status, reason=Reason.LIMIT_REACHED, message=f"{text}the most: remove some from spec.steps"
         )
+    if policy.spec.route.in_pods:
+        if refused := refusal_of_plan(steps, record.origin, workload.replicas):
+            return Intake(status, reason=Reason.LIMIT_REACHED, message=refused)
+        steps = in_whole_pods(steps, workload.replicas)
     spec = CanaryRunSpec(
         policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
         policy=policy.spec,

@@ -18,6 +18,7 @@ from canary.core.actions import (
     FreezeScaler,
     Kill,
     LeaveWayBack,
+    LowerWeight,
     PauseTarget,
     Raising,
     ScaleSide,
@@ -95,13 +96,16 @@ def lock(situation: Situation) -> Iterator[Action]:
 
 
 def template_to_roll(situation: Situation) -> str | None:
-    """Return the template hash that may roll now, with no user traffic on the Deployment's pods; else None."""
+    """Return the template hash that may roll now, with no user traffic on the Deployment's pods; else None.
+
+    Where shares are whole pods, nobody can be kept off them: there the roll waits for its phase alone.
+    """
     workload, status, route = situation.workload, situation.status, situation.route
     if workload is None or route is None or route.acceptance is not Acceptance.ACCEPTED:
         return None
     spread = situation.since(status.traffic.written_at) >= situation.run.limits.propagation_seconds
     tested = situation.spec.revision.template_hash
-    if status.phase is Phase.COMMITTING and route.weight_ppm == PPM and spread:
+    if status.phase is Phase.COMMITTING and (situation.in_pods or route.weight_ppm == PPM) and spread:
         return tested if workload.template_hash == tested else None
     if status.phase.final and route.way_back_ppm == PPM and spread:
         return workload.template_hash if situation.is_good_again else None
@@ -151,9 +155,14 @@ def route(situation: Situation) -> Iterator[Action]:
             yield AttachRoute(seen.version)
         return
     asked = status.traffic.weight_ppm
-    if not status.phase.may_expose or (seen.weight_ppm == asked and not seen.uneven):
+    if not status.phase.may_expose:
         return
-    if asked > seen.weight_ppm and observed.ready < situation.pods_for(asked):
+    if seen.excess and seen.attached:
+        yield LowerWeight(asked, seen.version)
+        return
+    if seen.gives(asked) and not seen.uneven:
+        return
+    if asked > seen.weight_ppm and observed.ready < situation.pods_for(asked) and not situation.in_pods:
         return
     if seen.attached or status.phase in (Phase.COMMITTING, Phase.RETURNING):
         yield SetWeight(asked, seen.version)

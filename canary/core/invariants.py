@@ -94,7 +94,8 @@ def the_lock_opens_only_for_a_tested_template(before: Situation, decision: Decis
         workload, route = before.workload, before.route
         if workload is None or workload.template_hash != action.template_hash:
             return "un-pause of another template than the one that was read"
-        if route is None or PPM not in (route.weight_ppm, route.way_back_ppm):
+        apart = route is not None and PPM in (route.weight_ppm, route.way_back_ppm)
+        if not apart and not before.in_pods:
             return "un-pause while users are served by the Deployment's own pods"
     return None
 

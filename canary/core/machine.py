@@ -172,7 +172,7 @@ def _with_verified_weight(situation: Situation) -> CanaryRunStatus:
     traffic = status.traffic
     if traffic.weight_ppm == 0 or traffic.verified_at is not None or route is None:
         return status
-    obeyed = route.weight_ppm == traffic.weight_ppm and route.acceptance is Acceptance.ACCEPTED
+    obeyed = route.gives(traffic.weight_ppm) and route.acceptance is Acceptance.ACCEPTED
     if not obeyed or situation.since(traffic.written_at) < situation.run.limits.propagation_seconds:
         return status
     return change(set_traffic(status, verified_at=situation.now), step_started_at=situation.now)
@@ -211,7 +211,12 @@ def _baking(situation: Situation) -> CanaryRunStatus:
         update={"wanted": max(situation.status.side.wanted, workload.replicas)}
     )
     text = "the tested template rolls out natively, with no user traffic on it; from here the old pods leave"
-    traffic = {"weight_ppm": PPM, "written_at": situation.now, "verified_at": None, "coordinates": []}
+    if situation.in_pods:
+        text = (
+            "the tested template rolls out natively, with customers on the roll; from here the old pods leave"
+        )
+    most = situation.weight_ppm if situation.in_pods else PPM
+    traffic = {"weight_ppm": most, "written_at": situation.now, "verified_at": None, "coordinates": []}
     status = change(set_traffic(situation.status, **traffic), side=side)
     return enter(situation.with_status(status), Phase.COMMITTING, Because(Reason.COMMIT_STARTED, text))
 
@@ -226,18 +231,18 @@ def _committing(situation: Situation) -> CanaryRunStatus:
         text = f"{ready} of {workload.replicas} pods run the tested template, {old} do not"
         late = situation.since(situation.status.phase_started_at) > limits.commit_seconds
         return stay(situation, Reason.COMMIT_STALLED if late else Reason.COMMIT_STARTED, text)
-    because = Because(
-        Reason.RETURN_STARTED,
-        "half of the traffic returns to the Deployment's own pods: one version on both sides",
-    )
-    moved = set_traffic(situation.status, weight_ppm=HALF_PPM, written_at=situation.now, verified_at=None)
-    return enter(situation.with_status(moved), Phase.RETURNING, because)
+    text = "half of the traffic returns to the Deployment's own pods: one version on both sides"
+    if situation.in_pods:
+        text = "the Deployment's own pods run the new version; the side's leave the Service"
+    weight = 0 if situation.in_pods else HALF_PPM
+    moved = set_traffic(situation.status, weight_ppm=weight, written_at=situation.now, verified_at=None)
+    return enter(situation.with_status(moved), Phase.RETURNING, Because(Reason.RETURN_STARTED, text))
 
 
 def _returning(situation: Situation) -> CanaryRunStatus:
     """100 -> 50 -> 0 %: both sides run one version, so this chooses between equals."""
     route, traffic = situation.route, situation.status.traffic
-    if route is None or route.weight_ppm != traffic.weight_ppm or route.acceptance is not Acceptance.ACCEPTED:
+    if route is None or not route.gives(traffic.weight_ppm) or route.acceptance is not Acceptance.ACCEPTED:
         return stay(situation, Reason.RETURN_STARTED, f"waiting to see {share(traffic.weight_ppm)} obeyed")
     if situation.since(traffic.written_at) < situation.run.limits.return_step_seconds:
         return stay(situation, Reason.RETURN_STARTED, f"{share(traffic.weight_ppm)} still on the side's pods")

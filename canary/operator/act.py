@@ -77,7 +77,7 @@ def _attach(turn: Turn, _: act.AttachRoute) -> None:
     turn.hands.router.write(target_of(turn.run), 0, turn.seen)
 
 
-def _set_weight(turn: Turn, action: act.SetWeight) -> None:
+def _set_weight(turn: Turn, action: act.SetWeight | act.LowerWeight) -> None:
     turn.hands.router.write(target_of(turn.run), action.weight_ppm, turn.seen)
 
 
@@ -136,6 +136,7 @@ _HANDS: dict[type[Any], Callable[[Turn, Any], None]] = {
     act.FreezeScaler: _freeze_scaler,
     act.AttachRoute: _attach,
     act.SetWeight: _set_weight,
+    act.LowerWeight: _set_weight,
     act.DetachRoute: _detach,
     act.ShiftToWayBack: _shift_to_way_back,
     act.LeaveWayBack: _leave_way_back,

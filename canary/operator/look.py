@@ -242,7 +242,9 @@ def _analysed(
         return None
     zero = run.status.started_at
     at = (now - zero).total_seconds()
-    route_ppm = None if isinstance(seen, Missing) else seen.route.weight_ppm
+    route_ppm, nearest = (
+        (None, None) if isinstance(seen, Missing) else (seen.route.weight_ppm, seen.route.nearest_ppm)
+    )
     if isinstance(pods, Missing):
         looked = Looked(at, troubles=(pods.detail or pods.reason.value,), route_ppm=route_ppm)
         return analyse(run, memory, looked)
@@ -254,7 +256,7 @@ def _analysed(
     live = {target.key: target.canary for target in targets}
     past = _past(hands, run, memory, now)
     told, unreadable = _troubles(targets, read)
-    return analyse(run, memory, Looked(at, readings, live, told, route_ppm, past, unreadable))
+    return analyse(run, memory, Looked(at, readings, live, told, route_ppm, past, unreadable, nearest))
 
 
 def _troubles(

@@ -36,8 +36,8 @@ from canary.traffic.router import DETACHED, Seen, Target
 logger = logging.getLogger(__name__)
 LOOK_SECONDS, BUSY_SECONDS = 15.0, 1.0
 DRAIN_SECONDS = 60.0  # how long a side stays after its last route; whose policy said how long, is gone, too
-RouteKind = Literal["HTTPRoute", "GRPCRoute"]
-ROUTE_KINDS: tuple[RouteKind, ...] = ("HTTPRoute", "GRPCRoute")
+RouteKind = Literal["HTTPRoute", "GRPCRoute", "EndpointSlice"]
+ROUTE_KINDS: tuple[RouteKind, ...] = ("HTTPRoute", "GRPCRoute", "EndpointSlice")
 TELL_SECONDS = 3600.0  # as long as an Event is kept
 Json = Mapping[str, Any]
 Place = tuple[str, str]  # a namespace, and the name of a Service or a Deployment in it

@@ -45,7 +45,7 @@ from canary.operator.schedule import BackgroundSchedule, Job
 from canary.operator.telemetry import Telemetry
 from canary.operator.tell import Teller
 from canary.settings import RunOptions, SinkAddress
-from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+from canary.traffic.kinds import AnyBrake, AnyRouter
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
@@ -192,8 +192,8 @@ def wire(options: RunOptions, clock: Clock, ending: ExitStack) -> Wired:
     fingerprint = _fingerprint(options, client, clock)
     hands = Hands(
         client=client,
-        router=HTTPRouteRouter(client),
-        brake=RouteBrake(client),
+        router=AnyRouter(client),
+        brake=AnyBrake(client),
         system=namespace,
         people=PeopleFile(options.people) if options.people else People,
         sources=sources,

@@ -19,6 +19,8 @@ from canary.errors import CanaryError, ConflictError, UnavailableError
 ATTEMPTS = 5  # after a refused first write, at once; the caller goes on every second
 MAX_RULES = 64  # coordinates of one run; a route has at most 16 rules
 
+SLICES = "endpointslices"
+
 Object = Mapping[str, Any]
 Operation = dict[str, Any]
 
@@ -162,6 +164,8 @@ def _write_route(
 def operations_by_place(places: Sequence[Place], cut: Cut) -> list[Operation]:
     """Return the patch by stored coordinates: it fits only while the names stand where they stood."""
     operations = [set_mark(Mark.EPOCH, cut.epoch), set_mark(Mark.WEIGHT, "0")]
+    if any(place.resource == SLICES for place in places):
+        return [*operations, *EMPTY]
     for place in places:
         canary = f"/spec/rules/{place.rule}/backendRefs/{place.canary}"
         stable = f"/spec/rules/{place.rule}/backendRefs/{place.stable}"
@@ -179,6 +183,8 @@ def operations_by_route(route: Object, cut: Cut) -> list[Operation]:
     if not route["metadata"].get("annotations"):
         operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
     operations += [set_mark(Mark.EPOCH, cut.epoch), set_mark(Mark.WEIGHT, "0")]
+    if is_slice(route):
+        return [*operations, *EMPTY]
     for index, refs in enumerate(backends(route)):
         at = f"/spec/rules/{index}/backendRefs"
         sides, stables = positions(refs, cut.side), positions(refs, cut.stable)
@@ -213,6 +219,8 @@ def places_on(resource: str, route: Object) -> tuple[Place, ...]:
 def places_in(resource: str, route: Object, cut: Cut) -> tuple[Place, ...]:
     """Return where the rules of a route name both Services now."""
     name = route["metadata"]["name"]
+    if is_slice(route):
+        return (slice_place(name),)
     return tuple(
         Place(resource, name, index, positions(refs, cut.side)[0], positions(refs, cut.stable)[0])
         for index, refs in enumerate(backends(route))
@@ -238,8 +246,20 @@ def positions(refs: Sequence[Backend], service: str) -> list[int]:
 
 
 def exposes(route: Object, side: str) -> bool:
-    """Tell whether any rule gives the side a weight."""
+    """Tell whether any rule gives the side a weight, or a slice of ours names any pod."""
+    if is_slice(route):
+        return bool(route.get("endpoints"))
     return any(ref.weight > 0 for refs in backends(route) for ref in refs if ref.service == side)
+
+
+def is_slice(route: Object) -> bool:
+    """Tell whether this is no route, but a slice of the Service's addresses."""
+    return "addressType" in route
+
+
+def slice_place(name: str) -> Place:
+    """Return the place of a slice: all of it, there are no rules."""
+    return Place(SLICES, name, 0, 0, 0)
 
 
 def mark_path(mark: Mark) -> str:
@@ -257,6 +277,10 @@ def is_named(path: str, name: str) -> Operation:
 
 def set_weight(path: str, weight: int) -> Operation:
     return {"op": "add", "path": f"{path}/weight", "value": weight}
+
+
+EMPTY = (set_mark(Mark.ADDRESSES, ""), {"op": "add", "path": "/endpoints", "value": []})
+"""What takes every address out of a slice."""
 
 
 def _backend(ref: Object, home: str) -> Backend:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from canary.errors import RefusedError
 from canary.kube.client import Client, Intent
-from canary.kube.resources import GRPCROUTES, HTTPROUTES, Ref, Resource
+from canary.kube.resources import ENDPOINTSLICES, GRPCROUTES, HTTPROUTES, Ref, Resource
 from canary.traffic.brake import Object, Operation
 
 ROUTE_RESOURCES = {
     each.plural: each for each in (HTTPROUTES, GRPCROUTES)
 }  # by the word that coordinates keep
+BRAKED = {**ROUTE_RESOURCES, ENDPOINTSLICES.plural: ENDPOINTSLICES}
+"""Everything that may lead to a side: routes, and a slice of ours where shares are whole pods."""
 
 
 class ClientHands:
@@ -34,7 +36,7 @@ class ClientHands:
 
 def resource_of_kind(kind: str) -> Resource:
     """Return the resource of a policy's `spec.route.kind`. Raise RefusedError for a kind that is no route."""
-    for each in ROUTE_RESOURCES.values():
+    for each in BRAKED.values():
         if each.kind == kind:
             return each
     raise RefusedError(f"{kind[:40]!r} is no kind of route that is known here", code="CAN-3003")
@@ -42,6 +44,6 @@ def resource_of_kind(kind: str) -> Resource:
 
 def route_ref(resource: str, namespace: str, name: str) -> Ref:
     """Return the reference of a route by the plural of its kind."""
-    if resource not in ROUTE_RESOURCES:
+    if resource not in BRAKED:
         raise RefusedError(f"the brake does not know routes of the kind {resource[:40]!r}", code="CAN-3003")
-    return ROUTE_RESOURCES[resource].at(namespace, name)
+    return BRAKED[resource].at(namespace, name)

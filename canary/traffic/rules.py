@@ -71,11 +71,11 @@ def split_operations(route: Object, target: Target, ppm: int) -> list[Operation]
     marks = {
         Mark.STABLE: target.service,
         Mark.WEIGHT: str(ppm),
-        Mark.FORMER: _compact(former),
+        Mark.FORMER: compact(former),
         **({Mark.RUN: target.run} if target.run else {}),
-        **({Mark.KILL: _compact(kill)} if target.armed else {}),
+        **({Mark.KILL: compact(kill)} if target.armed else {}),
     }
-    return [*_at_version(route), *_set_marks(route, marks), *_unset(route, target.armed), *operations]
+    return [*at_version(route), *_set_marks(route, marks), *_unset(route, target.armed), *operations]
 
 
 def way_back_operations(route: Object, target: Target, epoch: str) -> list[Operation]:
@@ -101,11 +101,10 @@ def way_back_operations(route: Object, target: Target, epoch: str) -> list[Opera
         Mark.STABLE: target.service,
         Mark.WEIGHT: "0",
         Mark.WAY_BACK: str(PPM),
-        Mark.FORMER: _compact(former),
+        Mark.FORMER: compact(former),
         **({Mark.RUN: target.run} if target.run else {}),
     }
-    kept = [] if Mark.KILL not in annotations_of(route) else [{"op": "remove", "path": mark_path(Mark.KILL)}]
-    return [*_set_marks(route, marks), *kept, *operations]
+    return [*_set_marks(route, marks), *removed_marks(route, (Mark.KILL,)), *operations]
 
 
 def detach_operations(route: Object, target: Target) -> list[Operation]:
@@ -124,7 +123,7 @@ def detach_operations(route: Object, target: Target) -> list[Operation]:
         elif stables and (ours or (index in former and refs[stables[0]].weight == PPM)):
             operations += _restore(f"{at}/{stables[0]}", former.get(index, 1))
         operations += [{"op": "remove", "path": f"{at}/{place}"} for place in reversed(ours)]
-    return [*_at_version(route), *operations, *_without_marks(route)]
+    return [*at_version(route), *operations, *_without_marks(route)]
 
 
 def former_weights(route: Object) -> dict[int, int | None]:
@@ -136,7 +135,8 @@ def former_weights(route: Object) -> dict[int, int | None]:
         return {}
 
 
-def _at_version(route: Object) -> list[Operation]:
+def at_version(route: Object) -> list[Operation]:
+    """Return what makes a patch a compare-and-set on what was read."""
     version = route["metadata"]["resourceVersion"]
     return [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
 
@@ -154,7 +154,11 @@ def _set_marks(route: Object, marks: dict[Mark, str]) -> list[Operation]:
 
 def _unset(route: Object, armed: bool) -> list[Operation]:
     """Drop the marks that do not hold for a share: the way back, and the brake's coordinates where it is not armed."""
-    marks = (Mark.WAY_BACK,) if armed else (Mark.WAY_BACK, Mark.KILL)
+    return removed_marks(route, (Mark.WAY_BACK,) if armed else (Mark.WAY_BACK, Mark.KILL))
+
+
+def removed_marks(route: Object, marks: Sequence[Mark]) -> list[Operation]:
+    """Drop those of our annotations that are there."""
     present = [mark for mark in marks if mark in annotations_of(route)]
     return [{"op": "remove", "path": mark_path(mark)} for mark in present]
 
@@ -187,5 +191,6 @@ def _append(at: str, entry: dict[str, Any]) -> Operation:
     return {"op": "add", "path": f"{at}/-", "value": entry}
 
 
-def _compact(value: object) -> str:
+def compact(value: object) -> str:
+    """Write a value as an annotation keeps it."""
     return json.dumps(value, separators=(",", ":"))

@@ -154,16 +154,17 @@ def _drift_of_route(route: Object, target: Target) -> tuple[Drift, str] | None:
 
 
 def _written_ppm(route: Object) -> int:
-    return _number(annotations_of(route).get(Mark.WEIGHT, ""))
+    return number_on(route, Mark.WEIGHT)
 
 
 def _epoch(route: Object) -> int:
     """Return the newest rollback write of the controller; a person's or the sentinel's has no number."""
-    return _number(annotations_of(route).get(Mark.EPOCH, ""))
+    return number_on(route, Mark.EPOCH)
 
 
-def _number(text: str) -> int:
+def number_on(route: Object, mark: Mark) -> int:
     """Read what we wrote. Whoever may annotate a route may write anything there: that is no number of ours."""
+    text = annotations_of(route).get(mark, "")
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 
 

@@ -33,7 +33,7 @@ from canary.operator.controller import Controller
 from canary.operator.hands import Hands
 from canary.operator.objects import run_of
 from canary.operator.tell import Teller
-from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
+from canary.traffic.kinds import AnyBrake, AnyRouter
 
 PORT = 8080
 REPLICAS = 4
@@ -189,8 +189,8 @@ def build_hands(cluster: Cluster, clock: SimClock, shop: SimShop, setting: Setti
     client = Client(transport, fence=fence, clock=clock)
     return Hands(
         client=client,
-        router=HTTPRouteRouter(client),
-        brake=RouteBrake(client),
+        router=AnyRouter(client),
+        brake=AnyBrake(client),
         sources=OneSource(shop, past),
         fence=fence,
         clock=clock,
