@@ -10,11 +10,13 @@ from dataclasses import replace
 from canary.api.change import ChangeRecord, OriginEvidence
 from canary.api.policy import (
     MAX_STRANGERS,
+    CanaryPolicySpec,
     CanaryPolicyStatus,
     GuardFacts,
     RejectedRevision,
+    Step,
 )
-from canary.api.reasons import MissingReason, Mode, Phase, Reason, Verb
+from canary.api.reasons import MissingReason, Mode, Origin, Phase, Reason, Verb
 from canary.api.run import CanaryRunSpec
 from canary.api.safety import Finding, RecordRules
 from canary.api.types import ObjectRef
@@ -250,14 +252,9 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     record = record_of(desired.annotations, [*desired.proof, *_earlier(workload.template_hash, seen.runs)])
     safety = terms_of(seen.ruling)
     steps = fitted(policy.spec.resolved_steps(record.origin), record.origin, seen.ruling)
-    if len(steps) > MAX_STEPS:
-        text = f"within the safety policy's first slice and ratio the plan has {len(steps)} steps, {MAX_STEPS} are "
-        return Intake(
-            status, reason=Reason.LIMIT_REACHED, message=f"{text}the most: remove some from spec.steps"
-        )
+    if refused := _refusal_of_steps(policy.spec, steps, record.origin, workload.replicas):
+        return Intake(status, reason=Reason.LIMIT_REACHED, message=refused)
     if policy.spec.route.in_pods:
-        if refused := refusal_of_plan(steps, record.origin, workload.replicas):
-            return Intake(status, reason=Reason.LIMIT_REACHED, message=refused)
         steps = in_whole_pods(steps, workload.replicas)
     spec = CanaryRunSpec(
         policy_ref=ObjectRef(kind="CanaryPolicy", name=policy.name, uid=policy.uid),
@@ -277,6 +274,13 @@ def _start(policy: Policy, seen: Seen, status: CanaryPolicyStatus, attempt: int)
     )
     text = f"a change is held: {desired.asked.version or workload.template_hash[:19]}, origin {record.origin.value}"
     return Intake(status, start=spec, reason=Reason.RUN_STARTED, message=text)
+
+
+def _refusal_of_steps(spec: CanaryPolicySpec, steps: Sequence[Step], origin: Origin, stable: int) -> str:
+    if len(steps) > MAX_STEPS:
+        text = f"within the safety policy's first slice and ratio the plan has {len(steps)} steps, {MAX_STEPS} are "
+        return f"{text}the most: remove some from spec.steps"
+    return refusal_of_plan(steps, origin, stable) if spec.route.in_pods else ""
 
 
 def _restoring(policy: Policy, seen: Seen, status: CanaryPolicyStatus) -> CanaryRunSpec | None:

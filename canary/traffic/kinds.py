@@ -1,4 +1,8 @@
-"""Which router splits a target: the one place where `spec.route.kind` is asked."""
+"""Which router splits a target: the one place where `spec.route.kind` is asked.
+
+Enters a `Target` with any kind of route; what leaves is what the Gateway API's router, or the one by pods, answers.
+The operator, `canary adopt` and the lab hold these two and know no other.
+"""
 
 from collections.abc import Sequence
 

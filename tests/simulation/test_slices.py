@@ -32,14 +32,18 @@ class SliceStreet(Street):
         super().__init__(policy=policy, **fields)
 
     def named(self) -> list[str]:
-        return [each["targetRef"]["name"] for each in self.stored("EndpointSlice", SIDE).get("endpoints") or []]
+        return [
+            each["targetRef"]["name"] for each in self.stored("EndpointSlice", SIDE).get("endpoints") or []
+        ]
 
     def serving(self) -> int:
         """Return the ready addresses of the Service that are not ours."""
         store = self.cluster.store
         slices = store.select(store.kinds.named("EndpointSlice"), manifests.NAMESPACE)
         own = [each for each in slices if each["metadata"]["name"] != SIDE]
-        own = [each for each in own if each["metadata"]["labels"]["kubernetes.io/service-name"] == manifests.NAME]
+        own = [
+            each for each in own if each["metadata"]["labels"]["kubernetes.io/service-name"] == manifests.NAME
+        ]
         return sum(each["conditions"]["ready"] for piece in own for each in piece["endpoints"])
 
     def route_ppm(self) -> int:
@@ -64,7 +68,9 @@ def test_a_healthy_change_gets_one_pod_of_five_then_half_and_then_everything():
     street = SliceStreet()
     seen: list[tuple[Phase, int]] = []
     street.push()
-    assert street.run_until(lambda: bool(seen.append((street.phase, street.route_ppm()))) or street.phase.final, 300)
+    assert street.run_until(
+        lambda: bool(seen.append((street.phase, street.route_ppm()))) or street.phase.final, 300
+    )
     shares = [ppm for phase, ppm in seen if phase is Phase.PROGRESSING]
     assert street.phase is Phase.PROMOTED, street.told()
     assert sorted({*shares}) in ([0, 200_000, 333_333, 428_571, 500_000], [0, 200_000, 500_000]), {*shares}
@@ -139,7 +145,9 @@ def test_a_stable_pod_that_goes_takes_the_slice_down_first_and_gives_it_back_wit
     above: list[int] = []
     street.run_for(5)
     scale(street, 3)
-    assert street.run_until(lambda: bool(above.append(street.route_ppm())) or street.named() == [], 10), street.told()
+    assert street.run_until(lambda: bool(above.append(street.route_ppm())) or street.named() == [], 10), (
+        street.told()
+    )
     assert not street.run.status.phase.final
     scale(street, 4)
     assert street.run_until(lambda: street.route_ppm() == 200_000, 60), street.told()
@@ -152,8 +160,8 @@ def test_more_stable_pods_make_the_slice_smaller_and_never_larger_than_asked():
     scale(street, 6)
     street.run_for(60)
     assert street.route_ppm() == round(1e6 / 7), street.told()
-    street.until(Phase.BAKING)
     assert street.run.status.traffic.observed_ppm == -(-1_000_000 // 7)
+    street.until(Phase.BAKING)
 
 
 def test_a_side_pod_that_is_not_ready_leaves_the_slice_for_one_that_is():
@@ -172,8 +180,12 @@ def test_a_change_of_ai_that_would_begin_below_one_pod_is_held_and_the_sentence_
     street.push()
     street.run_for(30)
     assert street.runs == []
-    (ready,) = [each for each in street.stored("CanaryPolicy")["status"]["conditions"] if each["type"] == "Ready"]
-    assert "origin ai begins at 1 %, and 4 pods beside one of the new version give it 20 %" in ready["message"]
+    (ready,) = [
+        each for each in street.stored("CanaryPolicy")["status"]["conditions"] if each["type"] == "Ready"
+    ]
+    assert (
+        "origin ai begins at 1 %, and 4 pods beside one of the new version give it 20 %" in ready["message"]
+    )
     assert "scale the Deployment up" in ready["message"]
 
 
