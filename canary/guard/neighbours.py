@@ -4,10 +4,13 @@ They hold in guarded namespaces. What they need to know of a Deployment, the con
 CanaryPolicy (`status.guard`): the Service, the labels of the side's pods, and the least that it may be scaled to.
 """
 
+from canary.api.marks import SIDE_SUFFIX
+from canary.api.reasons import GROUP
 from canary.guard.policy import (
     CREATE,
     DELETE,
     GUARDED,
+    IS_CREATE,
     IS_DELETE,
     IS_UPDATE,
     UPDATE,
@@ -91,6 +94,14 @@ AUTOSCALER = Policy(
     namespaces=GUARDED,
     parameter=CANARYPOLICIES,
 )
+SLICE_MANAGER = "endpointslice.kubernetes.io/managed-by"
+
+
+def _ours(obj: str) -> str:
+    label = f"{obj}.metadata.?labels[?'{SLICE_MANAGER}'].orValue('') == '{GROUP}'"
+    return f"{label} && {obj}.metadata.?name.orValue('').endsWith('{SIDE_SUFFIX}')"
+
+
 ENDPOINTS = Policy(
     "endpoints",
     (
@@ -106,9 +117,16 @@ ENDPOINTS = Policy(
                 "endpointslicemirroring-controller",
                 "generic-garbage-collector",
                 "namespace-controller",
-            ),
-            "canary guards the addresses behind the Services here: only the cluster's own controllers write them",
+            )
+            + " || (variables.mine && (variables.controller || variables.emptied))",
+            "canary guards the addresses behind the Services here: only the cluster's own controllers write them, and "
+            "canary's its own slice; a slice of canary's may be emptied by everybody",
         ),
     ),
+    {
+        "mine": f"request.resource.resource == '{ENDPOINTSLICES.plural}'"
+        f" && ({IS_CREATE} || ({_ours('oldObject')})) && ({IS_DELETE} || ({_ours('object')}))",
+        "emptied": f"{IS_UPDATE} && size(object.?endpoints.orValue([])) == 0 && {same('metadata.?labels')}",
+    },
     namespaces=GUARDED,
 )

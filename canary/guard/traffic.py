@@ -20,7 +20,7 @@ from canary.guard.policy import (
     named_controller,
     same,
 )
-from canary.kube.resources import CANARYRUNS, HTTPROUTES
+from canary.kube.resources import CANARYRUNS, ENDPOINTSLICES, HTTPROUTES
 
 ROUTES = ("httproutes", "grpcroutes")
 ATTACHED = f".metadata.?labels[?'{Mark.ATTACHED}'].orValue('') == '{TRUE}'"
@@ -100,17 +100,26 @@ def ceiling(settings: Settings) -> Policy:
     side = f"params.spec.service + '{SIDE_SUFFIX}'"
     return Policy(
         "ceiling",
-        (Requests(HTTPROUTES.group, "v1", ROUTES, (CREATE, UPDATE)),),
+        (
+            Requests(HTTPROUTES.group, "v1", ROUTES, (CREATE, UPDATE)),
+            Requests(ENDPOINTSLICES.group, "v1", (ENDPOINTSLICES.plural,), (CREATE, UPDATE)),
+        ),
         (
             Rule(
                 f"!variables.active || {_rules('object')}.all(r, {_weight(f'b.name == {side}')} * {PPM}"
                 f" <= variables.allowed * {_weight('true')})",
                 "canary's controller may give a side no more than status.allowedWeightPpm of its run",
             ),
+            Rule(
+                "!variables.active || variables.allowed > 0 || variables.wayBack"
+                f" || object.metadata.name != {side} || size(object.?endpoints.orValue([])) == 0",
+                "canary's controller may name no pod in its slice while status.allowedWeightPpm of its run is 0",
+            ),
         ),
         {
             "active": "!params.?status.?tidiedAt.hasValue()",
             "allowed": "params.?status.?allowedWeightPpm.orValue(0)",
+            "wayBack": "params.?status.?traffic.?wayBackPpm.orValue(0) > 0",
         },
         objects={"matchLabels": {Mark.ATTACHED.value: TRUE}},
         only=named_controller(settings),

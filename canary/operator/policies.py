@@ -24,10 +24,11 @@ from canary.core.policy_look import Desired, Intake, Policy, Seen, Templates
 from canary.core.rules.reviews import Owed, Review
 from canary.core.telling import conditions
 from canary.core.telling.wording import duration
+from canary.errors import RefusedError
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
 from canary.kube.patches import merge_diff
-from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, Key
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, ENDPOINTSLICES, Key
 from canary.kube.selectors import matches, of_map, text_of
 from canary.kube.side import labels_of_template
 from canary.metrics.source import counter_specs
@@ -39,6 +40,7 @@ from canary.operator.rulebook import Rulebook
 from canary.operator.tell import Teller
 from canary.operator.thawing import Thawing
 from canary.traffic.router import Target
+from canary.traffic.slices import try_out
 
 logger = logging.getLogger(__name__)
 BUSY_SECONDS, WAITING_SECONDS, CALM_SECONDS = 2.0, 15.0, 300.0
@@ -137,7 +139,18 @@ class PolicyTicker:
             return of_workload
         name = service["metadata"]["name"]
         target = Target(policy.namespace, name, f"{name}-canary", policy.spec.route)
-        return (*of_workload, *self._hands.router.plan(target).refusals)
+        missing = self._missing_right(target) if policy.spec.route.in_pods else ()
+        return (*of_workload, *self._hands.router.plan(target).refusals, *missing)
+
+    def _missing_right(self, target: Target) -> tuple[str, ...]:
+        """Ask the API server whether a slice could be made: that right is given only where policies split by pods."""
+        try:
+            self._hands.client.create(ENDPOINTSLICES, try_out(target), intent=Intent.NEUTRAL, dry_run=True)
+        except AlreadyExistsError:
+            return ()
+        except RefusedError as error:
+            return (f"canary may make no EndpointSlice; install it with endpointSlices: true. {error}",)
+        return ()
 
     def _uncounted(self, policy: Policy, facts: adoption.Facts, runs: Sequence[Run]) -> str:
         """Say what is counted and no pod shows; asked until the policy as it stands was found ready."""

@@ -16,6 +16,7 @@ from canary.api.run import Coordinate
 from canary.core.evidence import Acceptance, Drift, Route
 from canary.core.portions import pods_within, share_ppm
 from canary.core.telling.wording import share
+from canary.kube.resources import ENDPOINTSLICES
 from canary.traffic.brake import SLICES, Object, Operation, set_mark, stable_of
 from canary.traffic.router import Seen, Target
 from canary.traffic.rules import annotations_of, at_version, compact, removed_marks
@@ -155,21 +156,17 @@ def new_slice(found: Found, target: Target, owner: Object) -> Json:
     }
     marks = _marks(target, ()) | {Mark.WEIGHT: "0"}
     marks |= {Mark.KILL: compact([(0, 0, 0)])} if target.armed else {}
+    body = try_out(target)
+    body["metadata"]["annotations"] = {mark.value: text for mark, text in marks.items()}
+    body["metadata"]["ownerReferences"] = [reference]
+    return {**body, "addressType": found.address_type, "ports": list(found.ports)}
+
+
+def try_out(target: Target) -> Json:
+    """Return the least that our slice has to be: whether it could be made is asked of the API server by this."""
     labels = {SERVICE_LABEL: target.service, MANAGER_LABEL: GROUP, Mark.ATTACHED.value: TRUE}
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": target.side_service,
-            "namespace": target.namespace,
-            "labels": labels,
-            "annotations": {mark.value: text for mark, text in marks.items()},
-            "ownerReferences": [reference],
-        },
-        "addressType": found.address_type,
-        "endpoints": [],
-        "ports": list(found.ports),
-    }
+    ref = ENDPOINTSLICES.at(target.namespace, target.side_service)
+    return ref.manifest({"labels": labels}, addressType="IPv4", endpoints=[])
 
 
 def _marks(target: Target, endpoints: Sequence[Json]) -> dict[Mark, str]:

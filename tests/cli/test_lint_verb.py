@@ -62,9 +62,9 @@ REFUSALS: dict[str, tuple[Callable[[Json], Any], str]] = {
         lambda found: found["policy"]["spec"].update(steps=[{"weight": "5%"}, {"weight": "1%"}]),
         "steps must rise",
     ),
-    "a router that is not there": (
+    "slices of pods in tier 1": (
         lambda found: found["policy"]["spec"].update(route={"kind": "EndpointSlice"}),
-        "spec.route.kind EndpointSlice cannot be split",
+        "spec.route.kind EndpointSlice is not for tier 1",
     ),
     "a manifest that opens the lock": (
         lambda found: found["deployment"]["spec"].update(paused=False),

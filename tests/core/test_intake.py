@@ -168,11 +168,12 @@ def test_a_person_may_retry_a_machine_may_not_and_nobody_for_ever() -> None:
     assert not enough.answers[0].done
 
 
-@pytest.mark.parametrize("kind", ["EndpointSlice"])
-def test_a_route_that_cannot_be_split_is_refused_and_not_taken_for_another(kind: str) -> None:
-    intake = consider(policy(CanaryPolicyStatus(), route={"kind": kind}), seen(NEW))
+def test_slices_of_pods_are_refused_in_tier_1() -> None:
+    in_pods = policy(CanaryPolicyStatus(), route={"kind": "EndpointSlice"})
+    intake = consider(in_pods, seen(NEW))
     assert (intake.adopt, intake.start, intake.reason) == (False, None, Reason.ADOPTION_REFUSED)
-    assert kind in intake.message
+    assert "EndpointSlice is not for tier 1" in intake.message
+    assert "set spec.tier to 2 or more" in intake.message
 
 
 def test_observe_gives_back_what_enforce_took_but_never_lets_a_held_change_go() -> None:
