@@ -171,12 +171,41 @@ def endpoint_slice(name: str, namespace: str = SHOP) -> Object:
     return ENDPOINTSLICES.at(namespace, name).manifest(labels, **parts)
 
 
+def own_slice(name: str) -> Object:
+    """Return a slice as canary makes one."""
+    found = endpoint_slice(name)
+    found["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = GROUP
+    return found
+
+
+OWN_SLICE = ENDPOINTSLICES.at(SHOP, "own-canary").path()
+
+
 ENDPOINT_ROADS: dict[str, Road] = {
     "a slice of one's own": create("endpoints", ENDPOINTSLICES.collection(SHOP), endpoint_slice("road")),
     "a slice by force": apply("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), endpoint_slice("kept")),
     "a slice turned": merge("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), {"endpoints": []}),
     "a slice deleted": delete("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path()),
     "all slices deleted": delete("endpoints", ENDPOINTSLICES.collection(SHOP)),
+    "canary's slice": create("endpoints", ENDPOINTSLICES.collection(SHOP), own_slice("road-canary"), "controller"),
+    "canary's slice by another name": create("endpoints", ENDPOINTSLICES.collection(SHOP), own_slice("road")),
+    "canary's slice filled": merge("endpoints", OWN_SLICE, {"endpoints": [ADDRESS, ADDRESS]}, "controller"),
+    "canary's slice emptied": merge("endpoints", OWN_SLICE, {"endpoints": []}, *EVERYBODY),
+    "canary's slice emptied and led elsewhere": merge(
+        "endpoints",
+        OWN_SLICE,
+        {"endpoints": [], "metadata": {"labels": {"kubernetes.io/service-name": "other"}}},
+        "controller",
+    ),
+    "canary's slice disowned": merge(
+        "endpoints", OWN_SLICE, {"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "me"}}}
+    ),
+    "another slice made canary's": merge(
+        "endpoints",
+        ENDPOINTSLICES.at(SHOP, "kept").path(),
+        {"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": GROUP}}},
+    ),
+    "canary's slice deleted": delete("endpoints", OWN_SLICE, "controller"),
     "a slice by a generated name": create(
         "endpoints", ENDPOINTSLICES.collection(SHOP), unnamed(endpoint_slice("road"))
     ),
@@ -361,6 +390,7 @@ def surroundings(bed: Bed) -> None:
     _make(bed, SERVICES.at(SHOP, "other"), spec={"ports": PORTS, "selector": {"app": "other"}})
     bed.admin.create(HPAS, autoscaler("shop", minReplicas=2), intent=Intent.NEUTRAL)
     bed.admin.create(ENDPOINTSLICES, endpoint_slice("kept"), intent=Intent.NEUTRAL)
+    bed.admin.create(ENDPOINTSLICES, own_slice("own-canary"), intent=Intent.NEUTRAL)
     _make(bed, ENDPOINTS.at(SHOP, "kept"))
     _make(bed, CONFIGMAPS.at(SHOP, "settings"), {"labels": GUARDED}, **TEXT)
     _make(bed, CONFIGMAPS.at(SHOP, "free"), **TEXT)

@@ -1,15 +1,19 @@
-"""Whether a data plane sends requests to a second EndpointSlice of one Service: what a split without a router needs.
+"""A Service split by an EndpointSlice of canary's: does a data plane merge it, and does a run by it end well?
 
-The Service's own slice is the controller's; the second one is written by hand, as canary would: empty first, then with
-a pod that no selector of the Service names, then empty again.
+For the first question the second slice is written by hand, as canary would: empty first, then with a pod that no
+selector of the Service names, then empty again. For the second the real controller has the rights that the chart gives
+where policies may split by pods, and customers come through Traefik to a route that names the Service alone.
 """
 
 import time
 from typing import Any
 
-from cluster_bed import Bed
-from shop_on_bed import Shop, shop_open
+import pytest
+from cluster_bed import CLUSTERROLEBINDINGS, CLUSTERROLES, USERS, Bed
+from controller_rights import Right, granted, rules_of, used
+from shop_on_bed import COLLAPSE, Shop, shop_open
 
+from canary.api.reasons import Phase
 from canary.kube.client import Intent
 from canary.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, PODS
 from canary.lab import manifests
@@ -89,3 +93,78 @@ def test_traefik_merges_a_second_slice_and_an_empty_one_takes_every_request_back
     share = merged[manifests.NEW] / sum(merged.values())
     assert 0.15 < share < 0.35, f"one pod beside three gets {share:.3f}"
     assert total["broken"] == 0
+
+
+# -- whole runs ------------------------------------------------------------------------------------------------------
+
+ORDERS = 100.0  # a second
+SIDE = f"{manifests.NAME}-canary"
+ANALYSIS = {**manifests.policy()["spec"]["analysis"], "minWatch": "0s"}
+POLICY = {
+    "route": {"kind": "EndpointSlice"},
+    "tier": 2,
+    "steps": [{"weight": "25%"}, {"weight": "50%"}],
+    "analysis": ANALYSIS,
+    "bake": {"duration": "10s"},
+    "drain": "5s",
+}
+
+
+@pytest.fixture(scope="module")
+def splitting(bed: Bed) -> Bed:
+    """A bed on which the controller has the further rights of `endpointSlices: true`."""
+    bed.make(CLUSTERROLES, "canary-controller-slices", rules=rules_of("controller", "slices"))
+    group = "rbac.authorization.k8s.io"
+    subject = {"apiGroup": group, "kind": "User", "name": USERS["controller"][0]}
+    ref = {"apiGroup": group, "kind": "ClusterRole", "name": "canary-controller-slices"}
+    bed.make(CLUSTERROLEBINDINGS, "bed-slices", subjects=[subject], roleRef=ref)
+    return bed
+
+
+def named(shop: Shop) -> list[str]:
+    stored = shop.bed.admin.get(ENDPOINTSLICES.at(shop.namespace, SIDE)) or {}
+    return [each["targetRef"]["name"] for each in stored.get("endpoints") or []]
+
+
+def tidied(shop: Shop) -> None:
+    shop.until(lambda: (shop.run().get("status") or {}).get("tidiedAt"), "everything is given back")
+    shop.until(lambda: not shop.exists(ENDPOINTSLICES, SIDE), "the slice is gone")
+    assert not shop.exists(DEPLOYMENTS, SIDE)
+    assert shop.diff(*shop.applied) == "", "the team's objects are as they wrote them"
+
+
+def test_a_collapse_in_one_pod_of_four_is_taken_back_by_emptying_the_slice(splitting: Bed) -> None:
+    with shop_open(splitting, "pods-collapse", ORDERS) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY)
+        shop.push({**COLLAPSE, "SHOP_BUG_AFTER": "20"})
+        shop.until(lambda: len(named(shop)) == 1, "one pod is named", 120)
+        assert (shop.run()["status"]["allowedWeightPpm"], shop.ready_pods()) == (250_000, 3)
+        shop.reach(Phase.ROLLED_BACK)
+        assert named(shop) == []
+        tidied(shop)
+        total = shop.close_shop()["total"]
+    lost = total["wanted"] - total["placed"]
+    assert 0 < lost < 250, f"{lost} of the orders in a quarter of the traffic"
+    assert total["broken"] == 0
+
+
+def test_a_healthy_change_is_promoted_by_pods_and_needs_no_more_rights_than_the_chart_gives(
+    splitting: Bed,
+) -> None:
+    with shop_open(splitting, "pods-healthy", ORDERS) as shop:
+        shop.start_controller()
+        shop.protect(**POLICY)
+        shop.push()
+        shop.reach(Phase.PROMOTED, 600)
+        tidied(shop)
+        said = [entry["message"] for entry in shop.run()["status"]["timeline"]]
+        sales = shop.close_shop()
+    assert any("with customers on the roll" in message for message in said)
+    assert (sales["total"]["wanted"] - sales["total"]["placed"], sales["total"]["broken"]) == (0, 0)
+    allowed, denied = used(splitting.audit_log, USERS["controller"][0], {"pods-collapse", "pods-healthy"})
+    slices: set[Right] = {right for right in allowed if right[1].endswith("/endpointslices")}
+    assert not denied
+    rarer = {("get", "discovery.k8s.io/endpointslices")}  # a kill whose patch no longer fits
+    reading = {("list", "discovery.k8s.io/endpointslices")}
+    assert slices | rarer == granted(rules_of("controller", "slices")) | reading

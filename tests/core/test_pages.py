@@ -373,3 +373,44 @@ def test_an_overdue_review_says_how_many_are_missing() -> None:
     assert page.title == "DECISION NEEDED - review overdue 60 min"
     assert "1 of 2 approvals" in page.body
     assert "canary approve shop/checkout" in page.body
+
+
+def half_way_back() -> tuple[CanaryRunStatus, dict[str, Any]]:
+    """Return a run by pods whose commit was taken back, and its policy."""
+    traffic = TrafficStatus(way_back_ppm=1_000_000, zero_verified_at=at(40))
+    status = CanaryRunStatus(phase=Phase.ABORTED, reason="ByPerson", traffic=traffic, decided_at=at(20))
+    counters = {"orders": {"counter": "orders_total"}, "requests": {"counter": "requests_total"}}
+    policy = {
+        "target": {"name": "checkout"},
+        "analysis": counters,
+        "route": {"kind": "EndpointSlice"},
+        "tier": 2,
+    }
+    return status, policy
+
+
+def test_half_a_way_back_is_never_told_as_safe() -> None:
+    status, policy = half_way_back()
+    run = {**spec().wire(), "policy": policy}
+    stored_run = StoredRun({"metadata": METADATA, "spec": run, "status": status.wire()})
+    pages = with_due_notices(stored_run, [], PLACE, at(60))
+    page = pages[-1]
+    assert page.opening == Opening.ACTION_NEEDED
+    assert Opening.CUSTOMERS_SAFE not in {each.opening for each in pages}
+    assert "checkout's own pods still serve v2.31.0; apply the manifest of v2.30.4" in page.title
+    assert "do this: kubectl -n shop apply -f <the manifest of v2.30.4>" in page.body
+    assert "100 %" not in page.body
+
+
+def test_the_patch_by_hand_empties_a_slice() -> None:
+    spot = Coordinate(resource="endpointslices", name="checkout-canary", rule=0, canary=0, stable=0)
+    traffic = TrafficStatus(weight_ppm=250_000, observed_ppm=250_000, coordinates=[spot])
+    status = CanaryRunStatus(
+        phase=Phase.PROGRESSING, traffic=traffic, side=SideStatus(name="checkout-canary")
+    )
+    (by_hand,) = [each for each in commands(stored(status), Reason.BLIND) if " patch " in each]
+    kind, name, *_ = by_hand.partition(" patch ")[2].split()
+    assert (kind, name) == ("endpointslices", "checkout-canary")
+    steps = json.loads(shlex.split(by_hand)[-1])
+    piece = {"addressType": "IPv4", "endpoints": [{"addresses": ["10.1.0.7"]}]}
+    assert PATCHES["application/json-patch+json"](piece, steps) == {**piece, "endpoints": []}

@@ -371,6 +371,24 @@ def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> No
     assert lease["resourceNames"] == [HEARTBEAT_LEASE]
 
 
+def test_slices_are_written_only_where_the_values_say_so() -> None:
+    def writers(*words: str) -> set[str]:
+        roles = [*of_kind(chart.rendered(*words), "ClusterRole"), *of_kind(chart.rendered(*words), "Role")]
+        found = {role["metadata"]["name"]: granted(role["rules"]) for role in roles}
+        return {
+            name for name, rights in found.items() if ("patch", "discovery.k8s.io/endpointslices") in rights
+        }
+
+    assert writers() == set()
+    given = writers("--set", "endpointSlices=true")
+    assert {name.rpartition(":")[2] for name in given} == {"slices", "canary-operator", "canary-emergency"}
+    assert {verb for verb, _ in granted(rules_of("sentinel", "slices"))} == {"get", "list", "patch"}
+    homes = of_kind(chart.rendered("--set", "endpointSlices=true", "--set", "namespace=shop"), "RoleBinding")
+    assert {
+        each["metadata"]["namespace"] for each in homes if each["metadata"]["name"].endswith(":slices")
+    } == {"shop"}
+
+
 def test_a_controller_for_one_namespace_writes_there_alone() -> None:
     objects = chart.rendered("--set", "namespace=shop")
     wide = [

@@ -11,12 +11,20 @@ from sim_street import COLLAPSE, Street, bare, everything_is_back, short_policy
 
 from canary.api.marks import Mark
 from canary.api.reasons import Phase, Reason, Verb
-from canary.kube.client import Intent
-from canary.kube.resources import DEPLOYMENTS, ENDPOINTSLICES
+from canary.cli.brakes import grip_of_run
+from canary.core.telling.explain import Scene, standing
+from canary.core.telling.stored import StoredRun
+from canary.kube.client import Client, FieldManager, Intent
+from canary.kube.lease import HEARTBEAT_LEASE, Heartbeat
+from canary.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, LEASES, NAMESPACES
 from canary.lab import manifests
+from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.history import Event
+from canary.sentinel import LOOK_SECONDS, NeverOpen, Sentinel
+from canary.traffic.brake import Cut, kill, places_on
+from canary.traffic.route_hands import ClientHands
 
-SIDE = f"{manifests.NAME}-canary"
+SIDE, SYSTEM = f"{manifests.NAME}-canary", "canary-system"
 STEPS = [{"weight": "20%"}, {"weight": "50%"}]
 PLACE = (manifests.NAMESPACE, manifests.NAME)
 
@@ -230,8 +238,50 @@ def test_a_commit_that_is_taken_back_is_half_a_way_back_and_says_so_until_the_ol
     assert street.stored("Deployment")["spec"]["paused"] is True
     assert len(street.named()) == 4
     assert {name.startswith(f"{manifests.NAME}-lastgood") for name in street.named()} == {True}
+    line = standing(StoredRun(street._newest()), Scene(street.clock.now())).text
+    assert line.startswith("ACTION NEEDED"), line
+    assert f"checkout's pods still serve {manifests.NEW}" in line
     old = manifests.change(manifests.OLD, 8080, {})
     old["spec"]["template"]["spec"] = street.deployment_before["spec"]["template"]["spec"]
     street.admin.merge_patch(DEPLOYMENTS.at(*PLACE), old, intent=Intent.NEUTRAL)
     street.tidied()
     all_is_back(street, manifests.OLD)
+
+
+def test_the_sentinel_empties_the_slice_of_a_dead_controller_within_thirty_seconds():
+    street = SliceStreet(policy={"bake": {"duration": "1000s"}})
+    street.admin.create(NAMESPACES, manifests.namespace(SYSTEM), intent=Intent.NEUTRAL)
+    heartbeat = LEASES.at(SYSTEM, HEARTBEAT_LEASE)
+    Heartbeat(street.admin, heartbeat, "controller", clock=street.clock).beat()
+    transport = street.cluster.transport(User("system:serviceaccount:canary-system:canary-sentinel"))
+    client = Client(transport, fence=NeverOpen(), manager=FieldManager.SENTINEL, clock=street.clock)
+    sentinel = Sentinel(client, heartbeat, street.clock)
+    street.push()
+    street.sliced()
+    Heartbeat(street.admin, heartbeat, "controller", clock=street.clock).beat()
+    began = street.clock.monotonic()
+    while street.named() and street.clock.monotonic() < began + 60:
+        street.cluster.controllers.step()
+        street.clock.run_for(LOOK_SECONDS)
+        sentinel.look()
+    assert street.named() == []
+    assert street.clock.monotonic() - began <= 30.0
+    street.restart()
+    street.run_for(10)
+    assert not street.breaches, street.told()
+
+
+def test_a_person_empties_the_slice_by_what_the_run_or_the_slice_itself_keeps():
+    """As `canary abort --now` does it: with the controller gone, and with every record of the run gone, too."""
+    for from_run in (True, False):
+        street = SliceStreet(policy={"bake": {"duration": "1000s"}})
+        street.push()
+        street.sliced()
+        stored = street.stored("EndpointSlice", SIDE)
+        grip = grip_of_run(StoredRun(street._newest()))
+        assert grip is not None
+        places = grip.places if from_run else places_on("endpointslices", stored)
+        cut = Cut(manifests.NAMESPACE, manifests.NAME, SIDE, "cli-1")
+        receipt = kill(ClientHands(street.admin), cut, places)
+        assert len(receipt.written) == 1
+        assert street.named() == []

@@ -117,6 +117,12 @@ def _exposed(run: StoredRun, scene: Scene) -> Line:
     return Line(f"WATCHED: {share(run.seen_ppm)} on {run.new}, no sign of lost orders", Tone.SAFE)
 
 
+def _committing(run: StoredRun, scene: Scene) -> Line:
+    roll = "with customers on the roll" if run.in_pods else "with no user traffic on the roll"
+    text = f"CUSTOMERS ON {run.new}, which passed every step; it rolls out {roll}"
+    return Line(text, Tone.SAFE)
+
+
 def _paused(run: StoredRun, scene: Scene) -> Line:
     if run.seen_ppm > 0:
         return Line(f"PAUSED: asked 0 %, {share(run.seen_ppm)} still seen on {run.new}", Tone.DANGER)
@@ -133,6 +139,9 @@ def _rolling_back(run: StoredRun, scene: Scene) -> Line:
 
 
 def _taken_back(run: StoredRun, scene: Scene) -> Line:
+    if run.half_way_back:
+        text = f"ACTION NEEDED: {run.old} serves from pods of its own, {run.workload}'s pods still serve {run.new}"
+        return Line(text, Tone.DANGER)
     if run.way_back_ppm > 0:
         return Line(f"CUSTOMERS SAFE: {run.old} serves 100 % from pods of its own", Tone.SAFE)
     if run.top_ppm == 0:
@@ -147,10 +156,7 @@ _STANDINGS: dict[str, Callable[[StoredRun, Scene], Line]] = {
     Phase.PREPARING: _no_traffic_yet,
     Phase.PROGRESSING: _exposed,
     Phase.BAKING: _exposed,
-    Phase.COMMITTING: _always(
-        "CUSTOMERS ON {new}, which passed every step; it rolls out with no user traffic on the roll",
-        Tone.SAFE,
-    ),
+    Phase.COMMITTING: _committing,
     Phase.RETURNING: _always(
         "CUSTOMERS ON {new}, which passed every step; traffic returns to its own pods", Tone.SAFE
     ),

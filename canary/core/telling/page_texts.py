@@ -142,6 +142,8 @@ def _holds_zero(effect: Measured) -> bool:
 def _action(run: StoredRun, telling: Telling) -> Iterator[str]:
     if telling.reason in TARGET_LOST and run.way_back_ppm == 0 and not run.final:
         yield f"{run.old} gets pods of its own, then all traffic; until then customers meet what is left"
+    elif run.half_way_back:
+        yield f"{run.old} serves from pods of its own, beside those of {run.workload} that run {run.new}"
     elif run.seen_ppm >= PPM:
         yield f"{run.new} serves everything"
     elif run.seen_ppm > 0 or run.asked_ppm > 0:
@@ -160,6 +162,11 @@ def commands(run: StoredRun, reason: Reason) -> list[str]:
         back = f"{kubectl} apply -f <the manifest of {run.old}>      # it gets its traffic back by itself"
         accept = f"canary bypass {target} --reason ...      # takes what was created anew as it stands"
         return [back, accept, f"canary status {target}"]
+    if run.half_way_back:
+        return [
+            f"{kubectl} apply -f <the manifest of {run.old}>      # its pods come back",
+            f"canary status {target}",
+        ]
     if reason is Reason.GUARD_MISSING:
         return [
             "canary guard | kubectl replace -f -      # what was changed",
@@ -203,6 +210,9 @@ def _patches(run: StoredRun) -> Iterator[str]:
 
 
 def _patch_steps(spot: Raw, side: str) -> Iterator[dict[str, object]]:
+    if plain(spot.get("resource"), 64) == "endpointslices":
+        yield {"op": "add", "path": "/endpoints", "value": []}
+        return
     refs = f"/spec/rules/{whole(spot.get('rule'))}/backendRefs"
     canary, stable = whole(spot.get("canary")), whole(spot.get("stable"))
     if side:  # a list that was moved since refuses the patch, rather than losing the wrong backend

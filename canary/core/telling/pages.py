@@ -129,6 +129,9 @@ def taken_back(run: StoredRun, now: datetime) -> Telling | None:
     if run.phase == Phase.SUPERSEDED and run.way_back_ppm > 0:
         headline = f"{run.old} serves from pods of its own; decide what becomes of {run.workload}"
         return Telling(Opening.CUSTOMERS_SAFE, Reason.WORKLOAD_RECREATED, headline)
+    if run.half_way_back and run.final:
+        headline = f"half a way back: {run.workload}'s own pods still serve {run.new}; apply the manifest of {run.old}"
+        return Telling(Opening.ACTION_NEEDED, Reason.ROLLED_BACK, headline)
     if run.phase == Phase.ROLLED_BACK:
         return Telling(Opening.CUSTOMERS_SAFE, Reason.ROLLED_BACK, "rolled back, nothing to do")
     if run.phase == Phase.ABORTED and run.top_ppm > 0:

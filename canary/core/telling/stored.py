@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from canary.api.reasons import Phase, Reason
+from canary.api.reasons import TARGET_LOST, Phase, Reason
 from canary.core.telling.wording import moment, number, plain
 
 Raw = Mapping[str, Any]
@@ -157,6 +157,16 @@ class StoredRun:
         """Tell whether the run stands still until a person acts."""
         waits = self.reason in (Reason.APPROVALS_MISSING, Reason.HOLD_STARTED)
         return not self.final and (waits or bool(self.held_by) or self.phase == Phase.PAUSED)
+
+    @property
+    def in_pods(self) -> bool:
+        """Tell whether shares are whole pods: half of the traffic at most, and customers on the roll of a commit."""
+        return self.text("spec", "policy", "route", "kind", longest=32) == "EndpointSlice"
+
+    @property
+    def half_way_back(self) -> bool:
+        """Tell whether the last good version serves beside pods of the Deployment that run the new one."""
+        return self.in_pods and self.way_back_ppm > 0 and self.reason not in TARGET_LOST
 
     @property
     def exposed(self) -> bool:
