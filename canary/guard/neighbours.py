@@ -102,30 +102,36 @@ def _ours(obj: str) -> str:
     return f"{label} && {obj}.metadata.?name.orValue('').endsWith('{SIDE_SUFFIX}')"
 
 
+CLUSTER_WRITES = "variables.bypass || " + accounts(
+    "endpoint-controller",
+    "endpointslice-controller",
+    "endpointslicemirroring-controller",
+    "generic-garbage-collector",
+    "namespace-controller",
+)
 ENDPOINTS = Policy(
     "endpoints",
-    (
-        Requests("", "v1", ("endpoints",), (CREATE, UPDATE, DELETE)),
-        Requests(ENDPOINTSLICES.group, "v1", (ENDPOINTSLICES.plural,), (CREATE, UPDATE, DELETE)),
-    ),
+    (Requests("", "v1", ("endpoints",), (CREATE, UPDATE, DELETE)),),
     (
         Rule(
-            "variables.bypass || "
-            + accounts(
-                "endpoint-controller",
-                "endpointslice-controller",
-                "endpointslicemirroring-controller",
-                "generic-garbage-collector",
-                "namespace-controller",
-            )
-            + " || (variables.mine && (variables.controller || variables.emptied))",
+            CLUSTER_WRITES,
+            "canary guards the addresses behind the Services here: only the cluster's own controllers write them",
+        ),
+    ),
+    namespaces=GUARDED,
+)
+SLICES = Policy(
+    "slices",
+    (Requests(ENDPOINTSLICES.group, "v1", (ENDPOINTSLICES.plural,), (CREATE, UPDATE, DELETE)),),
+    (
+        Rule(
+            f"{CLUSTER_WRITES} || (variables.mine && (variables.controller || variables.emptied))",
             "canary guards the addresses behind the Services here: only the cluster's own controllers write them, and "
-            "canary's its own slice; a slice of canary's may be emptied by everybody",
+            "canary's its own slice; that one may be emptied by everybody",
         ),
     ),
     {
-        "mine": f"request.resource.resource == '{ENDPOINTSLICES.plural}'"
-        f" && ({IS_CREATE} || ({_ours('oldObject')})) && ({IS_DELETE} || ({_ours('object')}))",
+        "mine": f"({IS_CREATE} || ({_ours('oldObject')})) && ({IS_DELETE} || ({_ours('object')}))",
         "emptied": f"{IS_UPDATE} && size(object.?endpoints.orValue([])) == 0 && {same('metadata.?labels')}",
     },
     namespaces=GUARDED,

@@ -92,6 +92,10 @@ ROUTE = Policy(
 )
 
 
+ACTIVE = "!params.?status.?tidiedAt.hasValue()"
+ALLOWED = "params.?status.?allowedWeightPpm.orValue(0)"
+
+
 def ceiling(settings: Settings) -> Policy:
     """Return the rule that caps the controller's own writes by what the runs' status allows.
 
@@ -100,26 +104,40 @@ def ceiling(settings: Settings) -> Policy:
     side = f"params.spec.service + '{SIDE_SUFFIX}'"
     return Policy(
         "ceiling",
-        (
-            Requests(HTTPROUTES.group, "v1", ROUTES, (CREATE, UPDATE)),
-            Requests(ENDPOINTSLICES.group, "v1", (ENDPOINTSLICES.plural,), (CREATE, UPDATE)),
-        ),
+        (Requests(HTTPROUTES.group, "v1", ROUTES, (CREATE, UPDATE)),),
         (
             Rule(
                 f"!variables.active || {_rules('object')}.all(r, {_weight(f'b.name == {side}')} * {PPM}"
                 f" <= variables.allowed * {_weight('true')})",
                 "canary's controller may give a side no more than status.allowedWeightPpm of its run",
             ),
+        ),
+        {"active": ACTIVE, "allowed": ALLOWED},
+        objects={"matchLabels": {Mark.ATTACHED.value: TRUE}},
+        only=named_controller(settings),
+        parameter=CANARYRUNS,
+    )
+
+
+def slice_ceiling(settings: Settings) -> Policy:
+    """Return the rule that keeps the controller's own slices empty until a run's status allows the side anything.
+
+    How much of the traffic a pod gets is known to nobody here: the number of them is the controller's to keep.
+    """
+    return Policy(
+        "slice-ceiling",
+        (Requests(ENDPOINTSLICES.group, "v1", (ENDPOINTSLICES.plural,), (CREATE, UPDATE)),),
+        (
             Rule(
-                "!variables.active || variables.allowed > 0 || variables.wayBack"
-                f" || object.metadata.name != {side} || size(object.?endpoints.orValue([])) == 0",
+                f"!variables.active || {ALLOWED} > 0 || variables.wayBack || !variables.mine"
+                " || size(object.?endpoints.orValue([])) == 0",
                 "canary's controller may name no pod in its slice while status.allowedWeightPpm of its run is 0",
             ),
         ),
         {
-            "active": "!params.?status.?tidiedAt.hasValue()",
-            "allowed": "params.?status.?allowedWeightPpm.orValue(0)",
+            "active": ACTIVE,
             "wayBack": "params.?status.?traffic.?wayBackPpm.orValue(0) > 0",
+            "mine": f"object.metadata.name == params.spec.service + '{SIDE_SUFFIX}'",
         },
         objects={"matchLabels": {Mark.ATTACHED.value: TRUE}},
         only=named_controller(settings),

@@ -24,7 +24,7 @@ from guard_roads import (
 
 from canary.api.change import ChangeAnnotation
 from canary.api.kinds import KINDS
-from canary.api.marks import Mark
+from canary.api.marks import TRUE, Mark
 from canary.api.reasons import GROUP
 from canary.kube.client import Intent
 from canary.kube.resources import (
@@ -182,43 +182,65 @@ OWN_SLICE = ENDPOINTSLICES.at(SHOP, "own-canary").path()
 
 
 ENDPOINT_ROADS: dict[str, Road] = {
-    "a slice of one's own": create("endpoints", ENDPOINTSLICES.collection(SHOP), endpoint_slice("road")),
-    "a slice by force": apply("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), endpoint_slice("kept")),
-    "a slice turned": merge("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), {"endpoints": []}),
-    "a slice deleted": delete("endpoints", ENDPOINTSLICES.at(SHOP, "kept").path()),
-    "all slices deleted": delete("endpoints", ENDPOINTSLICES.collection(SHOP)),
-    "canary's slice": create("endpoints", ENDPOINTSLICES.collection(SHOP), own_slice("road-canary"), "controller"),
-    "canary's slice by another name": create("endpoints", ENDPOINTSLICES.collection(SHOP), own_slice("road")),
-    "canary's slice filled": merge("endpoints", OWN_SLICE, {"endpoints": [ADDRESS, ADDRESS]}, "controller"),
-    "canary's slice emptied": merge("endpoints", OWN_SLICE, {"endpoints": []}, *EVERYBODY),
+    "a slice of one's own": create("slices", ENDPOINTSLICES.collection(SHOP), endpoint_slice("road")),
+    "a slice by force": apply("slices", ENDPOINTSLICES.at(SHOP, "kept").path(), endpoint_slice("kept")),
+    "a slice turned": merge("slices", ENDPOINTSLICES.at(SHOP, "kept").path(), {"endpoints": []}),
+    "a slice deleted": delete("slices", ENDPOINTSLICES.at(SHOP, "kept").path()),
+    "all slices deleted": delete("slices", ENDPOINTSLICES.collection(SHOP)),
+    "canary's slice": create("slices", ENDPOINTSLICES.collection(SHOP), own_slice("road-canary"), "pod"),
+    "canary's slice by another name": create("slices", ENDPOINTSLICES.collection(SHOP), own_slice("road")),
+    "canary's slice filled": merge("slices", OWN_SLICE, {"endpoints": [ADDRESS, ADDRESS]}, "pod"),
+    "canary's slice emptied": merge("slices", OWN_SLICE, {"endpoints": []}, *EVERYBODY),
     "canary's slice emptied and led elsewhere": merge(
-        "endpoints",
+        "slices",
         OWN_SLICE,
         {"endpoints": [], "metadata": {"labels": {"kubernetes.io/service-name": "other"}}},
-        "controller",
+        "pod",
     ),
     "canary's slice disowned": merge(
-        "endpoints", OWN_SLICE, {"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "me"}}}
+        "slices", OWN_SLICE, {"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "me"}}}
     ),
     "another slice made canary's": merge(
-        "endpoints",
+        "slices",
         ENDPOINTSLICES.at(SHOP, "kept").path(),
         {"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": GROUP}}},
     ),
-    "canary's slice deleted": delete("endpoints", OWN_SLICE, "controller"),
+    "canary's slice deleted": delete("slices", OWN_SLICE, "pod"),
     "a slice by a generated name": create(
-        "endpoints", ENDPOINTSLICES.collection(SHOP), unnamed(endpoint_slice("road"))
+        "slices", ENDPOINTSLICES.collection(SHOP), unnamed(endpoint_slice("road"))
     ),
     "endpoints of one's own": create("endpoints", ENDPOINTS.collection(SHOP), ENDPOINTS.at(SHOP, "road").manifest()),
     "endpoints marked": merge("endpoints", ENDPOINTS.at(SHOP, "kept").path(), {"metadata": {"labels": {"a": "b"}}}),
     "endpoints deleted": delete("endpoints", ENDPOINTS.at(SHOP, "kept").path()),
     "the glass broken": merge(
-        "endpoints", ENDPOINTSLICES.at(SHOP, "kept").path(), {"metadata": GLASS}, *GLASS_BREAKERS
+        "slices", ENDPOINTSLICES.at(SHOP, "kept").path(), {"metadata": GLASS}, *GLASS_BREAKERS
     ),
     "in another namespace": create(
-        "endpoints", ENDPOINTSLICES.collection(PLAIN), endpoint_slice("road", PLAIN), *EVERYBODY
+        "slices", ENDPOINTSLICES.collection(PLAIN), endpoint_slice("road", PLAIN), *EVERYBODY
     ),
 }  # fmt: skip
+
+# -- G5, of slices ---------------------------------------------------------------------------------------------------
+
+
+def named_slice(name: str, *addresses: Object) -> Road:
+    """Return the road of a slice of canary's, in a namespace without rules about slices, so that its ceiling is seen."""
+    found = ENDPOINTSLICES.at(PLAIN, name).manifest(
+        {"labels": {**own_slice(name)["metadata"]["labels"], Mark.ATTACHED.value: TRUE}},
+        addressType="IPv4",
+        endpoints=list(addresses),
+        ports=[{"port": 80}],
+    )
+    open_to = OTHERS if addresses and name == "new-canary" else EVERYBODY
+    return create("slice-ceiling", ENDPOINTSLICES.collection(PLAIN), found, *open_to)
+
+
+SLICE_CEILING: dict[str, Road] = {
+    "a pod, of a run that allows a weight": named_slice("shop-canary", ADDRESS),
+    "a pod, of a run that allows none": named_slice("new-canary", ADDRESS),
+    "no pod, of a run that allows none": named_slice("new-canary"),
+    "a pod, of a run that gave everything back": named_slice("old-canary", ADDRESS),
+}
 
 # -- G9 --------------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ TABLES: dict[str, dict[str, Road]] = {
     "G1": roads.WORKLOAD,
     "G8": {**roads.SIDES, **{f"{name}, by our controller": road for name, road in roads.DELETIONS.items()}},
     "G4": roads.ROUTES,
-    "G5": roads.CEILING,
+    "G5": {**roads.CEILING, **{f"slices, {name}": road for name, road in further.SLICE_CEILING.items()}},
     "G10": {**roads.REQUESTS, **roads.KINDS},
     "G3": further.SERVICE_ROADS,
     "G2": further.SCALES,
