@@ -224,7 +224,7 @@ ENDPOINT_ROADS: dict[str, Road] = {
 
 
 def named_slice(name: str, *addresses: Object) -> Road:
-    """Return the road of a slice of canary's, in a namespace without rules about slices, so that its ceiling is seen."""
+    """Return the road of a slice of canary's, where no other rule is about slices."""
     found = ENDPOINTSLICES.at(PLAIN, name).manifest(
         {"labels": {**own_slice(name)["metadata"]["labels"], Mark.ATTACHED.value: TRUE}},
         addressType="IPv4",

@@ -3,6 +3,7 @@
 The shop's route names the Service alone and is nobody's but the shop's: it stays as it is, whatever a run does.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from canary.core.telling.stored import StoredRun
 from canary.kube.client import Client, FieldManager, Intent
 from canary.kube.lease import HEARTBEAT_LEASE, Heartbeat
 from canary.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, LEASES, NAMESPACES
+from canary.kube.transport import Response, Stream, Transport
 from canary.lab import manifests
 from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.history import Event
@@ -298,3 +300,48 @@ def test_a_person_empties_the_slice_by_what_the_run_or_the_slice_itself_keeps():
         receipt = kill(ClientHands(street.admin), cut, places)
         assert len(receipt.written) == 1
         assert street.named() == []
+
+
+def test_where_the_deployment_is_deleted_the_last_good_version_gets_everything():
+    street = SliceStreet(policy={"bake": {"duration": "1000s"}})
+    street.push()
+    street.sliced()
+    uid = street.stored("Deployment")["metadata"]["uid"]
+    street.admin.delete(DEPLOYMENTS.at(*PLACE), uid=uid, intent=Intent.NEUTRAL)
+    street.until(Phase.SUPERSEDED)
+    street.run_for(5)
+    assert len(street.named()) == 4
+    assert all(name.startswith(f"{manifests.NAME}-lastgood") for name in street.named())
+    assert street.serving() == 0
+    assert standing(StoredRun(street._newest()), Scene(street.clock.now())).text.startswith("CUSTOMERS SAFE")
+    again = manifests.deployment(4, 8080)
+    street.admin.create(DEPLOYMENTS, again, intent=Intent.NEUTRAL)
+    assert street.run_until(lambda: street.named() == [] and street.serving() == 4, 120), street.told()
+
+
+class WithoutTheRight:
+    """A way to an API server that lets nobody make an EndpointSlice."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    def request(
+        self, method: str, path: str, *, query: Mapping[str, str], body: object | None, content_type: str
+    ) -> Response:
+        if method == "POST" and path.endswith("/endpointslices"):
+            said = "endpointslices.discovery.k8s.io is forbidden"
+            return Response(403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": said}, {})
+        return self._inner.request(method, path, query=query, body=body, content_type=content_type)
+
+    def stream(self, path: str, query: Mapping[str, str]) -> Stream:
+        return self._inner.stream(path, query)
+
+
+def test_where_the_right_to_slices_was_not_given_the_policy_says_which_value_gives_it():
+    street = SliceStreet(wire=WithoutTheRight)
+    street.push()
+    street.run_for(20)
+    status = street.stored("CanaryPolicy")["status"]
+    assert not status.get("adopted")
+    assert "install it with endpointSlices: true" in status["refusals"][0]
+    assert not street.stored("Deployment")["spec"].get("paused")
