@@ -1,6 +1,6 @@
 """Shares in whole pods: never above what was asked, whatever numbers meet."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from canary.api.policy import Step
@@ -8,6 +8,7 @@ from canary.api.reasons import PPM, Origin
 from canary.core.portions import in_whole_pods, pods_within, refusal_of_plan, share_ppm
 
 SHARES, PODS = st.integers(1, PPM), st.integers(1, 2_000)
+unhurried = settings(deadline=None)  # a busy machine takes its time
 PLANS = st.lists(SHARES, min_size=1, max_size=12, unique=True).map(sorted)
 
 
@@ -15,6 +16,7 @@ def plan(*weights: int) -> list[Step]:
     return [Step(weight=weight) for weight in weights]
 
 
+@unhurried
 @given(SHARES, PODS)
 def test_a_share_is_the_most_pods_that_are_not_above_it_nor_above_a_half(asked: int, stable: int):
     pods = pods_within(asked, stable)
@@ -24,12 +26,14 @@ def test_a_share_is_the_most_pods_that_are_not_above_it_nor_above_a_half(asked: 
     assert pods <= stable
 
 
+@unhurried
 @given(SHARES, SHARES, PODS, PODS)
 def test_less_asked_or_fewer_others_never_means_more_pods(one: int, other: int, stable: int, later: int):
     assert pods_within(min(one, other), stable) <= pods_within(max(one, other), stable)
     assert pods_within(one, min(stable, later)) <= pods_within(one, max(stable, later))
 
 
+@unhurried
 @given(SHARES, PODS)
 def test_a_share_that_was_made_of_pods_is_made_of_the_same_pods_again(asked: int, stable: int):
     pods = pods_within(asked, stable)
@@ -37,6 +41,7 @@ def test_a_share_that_was_made_of_pods_is_made_of_the_same_pods_again(asked: int
     assert pods_within(share_ppm(pods, stable), stable) == pods
 
 
+@unhurried
 @given(PLANS, PODS)
 def test_a_plan_in_whole_pods_rises_and_no_step_of_it_is_above_one_that_was_asked(
     weights: list[int], stable: int
