@@ -4,8 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from canary.api.change import ChangeAnnotation
 from canary.api.policy import CanaryPolicySpec, CanaryPolicyStatus, GuardFacts, RejectedRevision, Revision
 from canary.api.reasons import PPM, MissingReason, Origin, Phase, Reason, Verb
