@@ -306,8 +306,7 @@ def test_where_the_deployment_is_deleted_the_last_good_version_gets_everything()
     street = SliceStreet(policy={"bake": {"duration": "1000s"}})
     street.push()
     street.sliced()
-    uid = street.stored("Deployment")["metadata"]["uid"]
-    street.admin.delete(DEPLOYMENTS.at(*PLACE), uid=uid, intent=Intent.NEUTRAL)
+    street.cluster.store.delete(street.cluster.store.kinds.named("Deployment"), PLACE)
     street.until(Phase.SUPERSEDED)
     street.run_for(5)
     assert len(street.named()) == 4
