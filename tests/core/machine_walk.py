@@ -289,7 +289,7 @@ def apply(world: World, action: act.Action) -> World:
             return replace(world, side_pods=0, side_ready=False, back_pods=0, back_ready=False)
         case act.AttachRoute():
             return replace(world, attached=True, weight=0)
-        case act.SetWeight(weight_ppm=weight):
+        case act.SetWeight(weight_ppm=weight) | act.LowerWeight(weight_ppm=weight):
             return replace(world, attached=True, weight=weight)
 
 
