@@ -50,6 +50,7 @@ from canary.traffic.kinds import AnyBrake, AnyRouter
 logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 AUDIT_TOKEN = Path("/etc/canary/audit/token")
+PROMETHEUS_SECRET = Path("/etc/canary/prometheus")  # `token` and `ca.crt`, each where it is needed
 ELECTOR_LIMITS = http_transport.Limits(connect_seconds=1.0, read_seconds=2.0)
 
 
@@ -97,7 +98,7 @@ def open_prometheus(address: str, every_seconds: float, clock: Clock) -> Source:
     """Open a Prometheus; imported only where a policy uses one, for its client is heavy."""
     from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
 
-    return PrometheusSource(PrometheusSettings(address, every_seconds), clock)
+    return PrometheusSource(PrometheusSettings(address, every_seconds, **_secret_files()), clock)
 
 
 def open_history(address: str, clock: Clock) -> History:
@@ -105,7 +106,13 @@ def open_history(address: str, clock: Clock) -> History:
     from canary.metrics.prometheus import PrometheusSettings
     from canary.metrics.prometheus_history import PrometheusHistory
 
-    return PrometheusHistory(PrometheusSettings(address), clock)
+    return PrometheusHistory(PrometheusSettings(address, 5.0, **_secret_files()), clock)
+
+
+def _secret_files() -> dict[str, str]:
+    """Return the paths of what a Prometheus asks for, as far as somebody mounted it."""
+    files = {"token_file": PROMETHEUS_SECRET / "token", "ca_file": PROMETHEUS_SECRET / "ca.crt"}
+    return {name: str(path) for name, path in files.items() if path.exists()}
 
 
 def main(options: RunOptions) -> int:

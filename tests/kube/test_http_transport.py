@@ -1,7 +1,5 @@
 """The wire against a server that hangs, drips, breaks off, redirects, refuses and rotates its credentials."""
 
-import datetime
-import ipaddress
 import os
 import ssl
 import subprocess
@@ -10,10 +8,7 @@ import time
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import make_certificate
 from fault_server import HANG_UP, LIMITS, Answer, FaultServer, connected, serving, status
 
 from canary.errors import RefusedError, UnavailableError
@@ -184,28 +179,6 @@ def test_a_bad_kubeconfig_is_refused_with_a_sentence(tmp_path, text):
     path.write_text(text)
     with pytest.raises(RefusedError, match="credentials"):
         from_kubeconfig(str(path))
-
-
-def make_certificate(folder, name):
-    """Write a certificate that is its own authority; return the paths of certificate and key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(subject_name=subject, issuer_name=subject, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, format = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(pem))
-    (folder / f"{name}.key").write_bytes(key.private_bytes(pem, format, serialization.NoEncryption()))
-    return folder / f"{name}.crt", folder / f"{name}.key"
 
 
 def serve_tls(server, certificate, key):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from certificates import make_certificate
 from metrics_fault_server import FaultHandler, FaultServer, serving
 
 from canary.api.reasons import MissingReason
@@ -20,6 +22,7 @@ from canary.errors import RefusedError
 from canary.metrics.prometheus import MAX_QUERY_BYTES, PrometheusSettings, PrometheusSource
 from canary.metrics.prometheus_session import MAX_BODY_BYTES, QueryInvalidError
 from canary.metrics.source import CounterSpec, PodTarget
+from canary.operator import run
 
 SPECS = {
     "orders": CounterSpec("orders_completed_total"),
@@ -403,3 +406,20 @@ def test_the_server_is_told_how_long_it_may_take(opened: Open) -> None:
         read(opened(server), within=1.5)
         asked = parse_qs(urlsplit(server.requests[0]).query)
     assert 1000 <= int(asked["timeout"][0].removesuffix("ms")) <= 1500
+
+
+def test_it_is_asked_with_the_token_and_the_authority_that_were_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "PROMETHEUS_SECRET", tmp_path)
+    certificate, key = make_certificate(tmp_path, "ca")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    (tmp_path / "token").write_text("a-token\n", encoding="utf-8")
+    with serving(rows_by_metric(healthy)) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        source = run.open_prometheus(server.url.replace("http:", "https:"), 5.0, WallClock())
+        assert isinstance(source, PrometheusSource)
+        assert isinstance(read(source), Reading)
+        source.close()
+        assert "Authorization: Bearer a-token" in server.heads[0]
