@@ -5,7 +5,6 @@ CanaryPolicy (`status.guard`): the Service, the labels of the side's pods, and t
 """
 
 from canary.api.marks import SIDE_SUFFIX
-from canary.api.reasons import GROUP
 from canary.guard.policy import (
     CREATE,
     DELETE,
@@ -13,6 +12,7 @@ from canary.guard.policy import (
     IS_CREATE,
     IS_DELETE,
     IS_UPDATE,
+    OWN_SLICE,
     UPDATE,
     Policy,
     Requests,
@@ -94,12 +94,10 @@ AUTOSCALER = Policy(
     namespaces=GUARDED,
     parameter=CANARYPOLICIES,
 )
-SLICE_MANAGER = "endpointslice.kubernetes.io/managed-by"
 
 
 def _ours(obj: str) -> str:
-    label = f"{obj}.metadata.?labels[?'{SLICE_MANAGER}'].orValue('') == '{GROUP}'"
-    return f"{label} && {obj}.metadata.?name.orValue('').endsWith('{SIDE_SUFFIX}')"
+    return f"{obj}{OWN_SLICE} && {obj}.metadata.?name.orValue('').endsWith('{SIDE_SUFFIX}')"
 
 
 CLUSTER_WRITES = "variables.bypass || " + accounts(

@@ -210,6 +210,8 @@ def _list(texts: tuple[str, ...]) -> str:
 GUARDED: Json = {"matchLabels": {Mark.GUARDED.value: TRUE}}
 """Selects objects, or namespaces, that carry the guard's label."""
 IS_GUARDED = f".metadata.?labels[?'{Mark.GUARDED}'].orValue('') == '{TRUE}'"
+OWN_SLICE = f".metadata.?labels[?'endpointslice.kubernetes.io/managed-by'].orValue('') == '{GROUP}'"
+"""Says of an EndpointSlice that canary made it."""
 IS_CREATE, IS_UPDATE, IS_DELETE = (f"request.operation == '{each}'" for each in (CREATE, UPDATE, DELETE))
 
 

@@ -137,7 +137,7 @@ def slice_ceiling(settings: Settings) -> Policy:
         {
             "active": ACTIVE,
             "wayBack": "params.?status.?traffic.?wayBackPpm.orValue(0) > 0",
-            "mine": f"object.metadata.name == params.spec.service + '{SIDE_SUFFIX}'",
+            "mine": f"object.metadata.?name.orValue('') == params.spec.service + '{SIDE_SUFFIX}'",
         },
         objects={"matchLabels": {Mark.ATTACHED.value: TRUE}},
         only=named_controller(settings),

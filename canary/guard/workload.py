@@ -12,6 +12,7 @@ from canary.guard.policy import (
     GUARDED,
     IS_DELETE,
     IS_GUARDED,
+    OWN_SLICE,
     UPDATE,
     Policy,
     Requests,
@@ -100,8 +101,9 @@ def deletions(settings: Settings) -> Policy:
             Rule(
                 f"request.resource.resource == 'canaryruns' && request.resource.group == '{GROUP}'"
                 f" ? oldObject.?status.?phase.orValue('') in {finals}"
-                f" : oldObject.metadata.?labels[?'{Mark.TARGET}'].hasValue()",
-                "canary's controller deletes the sides that it made and runs that have ended, nothing else",
+                f" : oldObject.metadata.?labels[?'{Mark.TARGET}'].hasValue()"
+                f" || oldObject{OWN_SLICE}",
+                "canary's controller deletes the sides and slices that it made and runs that have ended, nothing else",
             ),
         ),
         only=named_controller(settings),

@@ -212,6 +212,14 @@ ENDPOINT_ROADS: dict[str, Road] = {
     "endpoints of one's own": create("endpoints", ENDPOINTS.collection(SHOP), ENDPOINTS.at(SHOP, "road").manifest()),
     "endpoints marked": merge("endpoints", ENDPOINTS.at(SHOP, "kept").path(), {"metadata": {"labels": {"a": "b"}}}),
     "endpoints deleted": delete("endpoints", ENDPOINTS.at(SHOP, "kept").path()),
+    "endpoints by a generated name": create(
+        "endpoints", ENDPOINTS.collection(SHOP), unnamed(ENDPOINTS.at(SHOP, "road").manifest())
+    ),
+    "endpoints by force": apply("endpoints", ENDPOINTS.at(SHOP, "kept").path(), ENDPOINTS.at(SHOP, "kept").manifest()),
+    "all endpoints deleted": delete("endpoints", ENDPOINTS.collection(SHOP)),
+    "endpoints in another namespace": create(
+        "endpoints", ENDPOINTS.collection(PLAIN), ENDPOINTS.at(PLAIN, "road").manifest(), *EVERYBODY
+    ),
     "the glass broken": merge(
         "slices", ENDPOINTSLICES.at(SHOP, "kept").path(), {"metadata": GLASS}, *GLASS_BREAKERS
     ),
@@ -223,23 +231,33 @@ ENDPOINT_ROADS: dict[str, Road] = {
 # -- G5, of slices ---------------------------------------------------------------------------------------------------
 
 
-def named_slice(name: str, *addresses: Object) -> Road:
-    """Return the road of a slice of canary's, where no other rule is about slices."""
-    found = ENDPOINTSLICES.at(PLAIN, name).manifest(
+def named_slice(name: str, *addresses: Object) -> Object:
+    """Return a slice of canary's, where no other rule is about slices."""
+    return ENDPOINTSLICES.at(PLAIN, name).manifest(
         {"labels": {**own_slice(name)["metadata"]["labels"], Mark.ATTACHED.value: TRUE}},
         addressType="IPv4",
         endpoints=list(addresses),
         ports=[{"port": 80}],
     )
-    open_to = OTHERS if addresses and name == "new-canary" else EVERYBODY
-    return create("slice-ceiling", ENDPOINTSLICES.collection(PLAIN), found, *open_to)
+
+
+def made_slice(manifest: Object, *open_to: str) -> Road:
+    return create("slice-ceiling", ENDPOINTSLICES.collection(PLAIN), manifest, *open_to)
+
+
+def forced_slice(name: str, *open_to: str) -> Road:
+    path = ENDPOINTSLICES.at(PLAIN, name).path()
+    return apply("slice-ceiling", path, named_slice(name, ADDRESS), *open_to)
 
 
 SLICE_CEILING: dict[str, Road] = {
-    "a pod, of a run that allows a weight": named_slice("shop-canary", ADDRESS),
-    "a pod, of a run that allows none": named_slice("new-canary", ADDRESS),
-    "no pod, of a run that allows none": named_slice("new-canary"),
-    "a pod, of a run that gave everything back": named_slice("old-canary", ADDRESS),
+    "a pod, of a run that allows a weight": made_slice(named_slice("shop-canary", ADDRESS), *EVERYBODY),
+    "a pod, of a run that allows none": made_slice(named_slice("new-canary", ADDRESS), *OTHERS),
+    "no pod, of a run that allows none": made_slice(named_slice("new-canary"), *EVERYBODY),
+    "a pod, of a run that gave everything back": made_slice(named_slice("old-canary", ADDRESS), *EVERYBODY),
+    "a pod, by a generated name": made_slice(unnamed(named_slice("new-canary", ADDRESS)), *EVERYBODY),
+    "a pod by force, of a run that allows none": forced_slice("new-canary", *OTHERS),
+    "a pod by force, of a run that allows a weight": forced_slice("shop-canary", *EVERYBODY),
 }
 
 # -- G9 --------------------------------------------------------------------------------------------------------------

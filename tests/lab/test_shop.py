@@ -14,8 +14,17 @@ from shop_street import Street, samples, street
 import canary
 from canary.clock import WallClock
 from canary.core.detect.counters import CountersState, Reading, fold
+from canary.lab.shop.customers import version_of
+from canary.lab.shop.wire import Message
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import CounterSpec, PodTarget
+
+
+@pytest.mark.parametrize("name", ["X-Shop-Version", "x-shop-version"])
+def test_customers_know_who_answered_however_a_gateway_writes_the_header(name: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{name}: v2.31.0-RC\r\nserver: envoy\r\n\r\n"
+    assert version_of(Message(head.encode(), b"")) == "v2.31.0-RC"
+    assert version_of(Message(b"HTTP/1.1 503 Gone\r\n\r\n", b"")) == ""
 
 
 @pytest.fixture

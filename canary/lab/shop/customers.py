@@ -20,7 +20,7 @@ REPORT_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
 PATIENCE_SECONDS = 15.0  # longer than the gateway waits for a pod
 MAX_VISITS = 256
-_VERSION = b"\r\nX-Shop-Version: "
+_VERSION = b"\r\nx-shop-version: "
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Customers:
             self.total.wanted += buys
             self.total.broken += 1
             return
-        for sales in (self.total, self.by_version.setdefault(_version(answer), Sales())):
+        for sales in (self.total, self.by_version.setdefault(version_of(answer), Sales())):
             sales.requests += 1
             sales.wanted += buys
             sales.placed += (placed := b'"order"' in answer.body)
@@ -115,9 +115,10 @@ class Customers:
                 sales.first_lost_at = sales.last_at
 
 
-def _version(answer: Message) -> str:
-    _, _, rest = answer.head.partition(_VERSION)
-    return rest.partition(b"\r\n")[0].decode()
+def version_of(answer: Message) -> str:
+    """Return the version that answered; a gateway may write the names of headers as it likes."""
+    at = answer.head.lower().find(_VERSION)
+    return answer.head[at + len(_VERSION) :].partition(b"\r\n")[0].decode() if at >= 0 else ""
 
 
 def _request(shopping: Shopping, buys: bool) -> bytes:
