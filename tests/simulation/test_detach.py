@@ -139,7 +139,7 @@ def test_an_accepted_change_rolls_out_natively_at_every_phase(phase: Phase):
     left_alone(street, manifests.NEW)
 
 
-@pytest.mark.parametrize("phase", AFTER_COMMIT)
+@pytest.mark.parametrize("phase", sorted(AFTER_COMMIT))
 def test_a_commit_under_way_ends_first_and_needs_no_decision(phase: Phase):
     street = at(phase)
     street.detach()
@@ -242,7 +242,7 @@ DELETIONS: dict[str, Callable[[Leaving], None]] = {
     "all CRDs": lambda street: delete_crds(street, CANARYREQUESTS, CANARYRUNS, CANARYPOLICIES),
 }
 GOES_ON = {"run", "CRD of requests"}  # the policy starts another run, or nothing was needed
-PHASES = (*BEFORE_COMMIT, *AFTER_COMMIT, Phase.PAUSED)
+PHASES = (*BEFORE_COMMIT, *sorted(AFTER_COMMIT), Phase.PAUSED)
 
 
 def come_to(phase: Phase) -> Leaving:
