@@ -195,7 +195,9 @@ def page(results: dict[str, list[Played]]) -> str:
         f"{RATE:.0f} requests a second with one order each, {AT_ONCE} shops at a time on two cores.\n\n"
         f"{table(results)}\n\n"
         "*Lost* are customers who meant to order and got no order number. *Broken* are requests without an answer, or "
-        "with an error that no shop gave, of the whole load from before the push to after the end.\n"
+        "with an error that no shop gave, of the whole load from before the push to after the end. "
+        "A decision *after* the last request of the new version (less than zero) is what a slice of one request in two "
+        "seconds brings along: no further one came before the weight was 0.\n"
     )
 
 
