@@ -31,7 +31,7 @@ test-real: .venv/test.stamp ## the demo's shop and the controller as real proces
 test-cluster: .venv/dev.stamp ## the main job on a real control plane, which Go builds once in ten minutes; Linux, minutes
 	@python tests/cluster/programs.py
 	@python tests/cluster/enter.py true
-	@python -m pytest tests/cluster --tx '$(BEDS)*$(IN_BED)' --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@python -m pytest $(or $(TESTS),tests/cluster) --tx '$(BEDS)*$(IN_BED)' --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: .venv/test.stamp ## more of the simulated world: a death at every write, and SEEDS (100) of every trouble; minutes
 	@CANARY_SIMULATIONS=all python -m pytest tests/simulation/test_crashes.py $(ARGS)

@@ -128,7 +128,9 @@ def apply_as(shop: Shop, manager: str, documents: list[Object], *flags: str) -> 
 
 
 def leave(shop: Shop, notes: Notes, *words: str) -> None:
-    done = shop.canary("admin", "detach", manifests.NAME, "--yes", "--timeout", f"{DETACH_SECONDS}s", *words)
+    of = ("--controller-namespace", shop.namespace)  # another story's dead controller is none of ours
+    limit = f"{DETACH_SECONDS}s"
+    done = shop.canary("admin", "detach", manifests.NAME, "--yes", "--timeout", limit, *of, *words)
     notes.said.append(f"{done.returncode} {done.stdout}{done.stderr}")
     notes.after = stored(shop)
     notes.left = [str(each) for each in shop.bed.admin.list(CONTROLLERREVISIONS, shop.namespace)]
@@ -175,7 +177,8 @@ def rejected(bed: Bed) -> Notes:
         shop.protect(**POLICY | {"steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}]})
         shop.push()
         shop.reach_slice()
-        refused = shop.canary("admin", "detach", manifests.NAME, "--yes")
+        of = ("--controller-namespace", shop.namespace)
+        refused = shop.canary("admin", "detach", manifests.NAME, "--yes", *of)
         notes.said.append(f"{refused.returncode} {refused.stderr}")
         leave(shop, notes, "--reject")
         notes.pods.append({pod["metadata"]["uid"] for pod in shop.pods()})
