@@ -149,6 +149,12 @@ class Situation:
         return max(self.status.traffic.epoch, stored) + 1
 
     @property
+    def was_cut(self) -> bool:
+        """Tell whether the route carries a rollback write that the status does not know: its controller died between."""
+        route, asked = self.route, self.status.traffic
+        return route is not None and route.weight_ppm == 0 < asked.weight_ppm and route.last_epoch > asked.epoch
+
+    @property
     def tested_bytes(self) -> list[str]:
         """Return what is tested of each image that a tag names: as fixed, else as the pods run it now."""
         asked = self.spec.revision.images

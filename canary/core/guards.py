@@ -158,6 +158,20 @@ def evidence_says_roll_back(situation: Situation) -> Ending | None:
     return Ending(Phase.ROLLED_BACK, Because(finding.reason, finding.message))
 
 
+def rollback_was_cut_short(situation: Situation) -> Ending | None:
+    """A controller wrote its rollback and died before it said why: suspicion is enough, the slice is not given back.
+
+    The evidence of one look is capped, so the next controller's first look may not convict again what the last one did.
+    """
+    finding = situation.evidence.finding
+    if situation.phase not in JUDGED or not situation.was_cut or isinstance(finding, Missing):
+        return None
+    if finding.reason is not Reason.EVIDENCE_SUSPECT:
+        return None
+    text = f"the controller before this one took the slice and ended before it said why. {finding.message}"
+    return Ending(Phase.ROLLED_BACK, Because(finding.reason, text))
+
+
 def evidence_says_drain(situation: Situation) -> Ending | None:
     finding = situation.evidence.finding
     if situation.phase not in JUDGED or isinstance(finding, Missing) or finding.verdict is not Verdict.DRAIN:
@@ -263,6 +277,7 @@ GUARDS: tuple[Guard, ...] = (
     abort_was_asked,
     target_is_gone,
     evidence_says_roll_back,
+    rollback_was_cut_short,
     template_was_changed,
     policy_let_go,
     policy_was_changed,

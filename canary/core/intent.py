@@ -27,7 +27,7 @@ from canary.core.actions import (
     UnpauseTarget,
 )
 from canary.core.decision import Situation
-from canary.core.evidence import Acceptance
+from canary.core.evidence import Acceptance, Missing
 
 WITH_SIDE = frozenset(
     {
@@ -163,6 +163,8 @@ def route(situation: Situation) -> Iterator[Action]:
     if seen.gives(asked) and not seen.uneven:
         return
     if asked > seen.weight_ppm and observed.ready < situation.pods_for(asked) and not situation.in_pods:
+        return
+    if situation.was_cut and isinstance(situation.evidence.finding, Missing):
         return
     if seen.attached or status.phase in (Phase.COMMITTING, Phase.RETURNING):
         yield SetWeight(asked, seen.version)

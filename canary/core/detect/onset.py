@@ -14,6 +14,7 @@ from canary.core.detect.startmix import TwoArm
 
 TWO_SIDED_95 = 1.96
 _EXACT_UP_TO = 2_000.0  # events; above it the cube-root limits agree to five digits
+_LEAST = 0.1  # events; below it the lower limit is zero to sixteen digits, and the approximations overflow
 _MAX_TERMS = 1000
 _MAX_HALVINGS = 60
 
@@ -91,7 +92,7 @@ def poisson_limits(count: float, level: float = 0.05) -> tuple[float, float]:
     """Return the exact (Garwood 1936) limits of a Poisson mean, of which `count` events, whole or not, were seen."""
     if count > _EXACT_UP_TO:
         return _cube_root_limit(count, -TWO_SIDED_95), _cube_root_limit(count + 1.0, TWO_SIDED_95)
-    low = _gamma_quantile(count, level / 2.0, -TWO_SIDED_95) if count > 0 else 0.0
+    low = _gamma_quantile(count, level / 2.0, -TWO_SIDED_95) if count >= _LEAST else 0.0
     return low, _gamma_quantile(count + 1.0, 1.0 - level / 2.0, TWO_SIDED_95)
 
 

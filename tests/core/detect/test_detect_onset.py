@@ -29,6 +29,15 @@ def test_the_limits_of_large_counts_go_on_where_the_exact_ones_end() -> None:
     assert approximate == pytest.approx((exact[0] + 0.5, exact[1] + 0.5), rel=1e-4)
 
 
+@pytest.mark.parametrize("power", [-320, -200, -100, -20, -3, -2, -1, 0, 1, 2, 3])
+def test_the_limits_of_an_averaged_count_hold_it_however_small_it_is(power: int) -> None:
+    """The likely start is an average over possible ones: what was seen since then can be next to nothing."""
+    count = 10.0**power
+    low, high = onset.poisson_limits(count)
+    assert 0.0 <= low < count < high < 4.0 + 3.0 * count
+    assert onset.effect(count, 1.0, 1.0).point == count
+
+
 def test_a_noisier_count_has_wider_limits() -> None:
     quiet, noisy = onset.effect(50.0, 100.0, 1.0), onset.effect(50.0, 100.0, 4.0)
     assert quiet.point == noisy.point == 0.5
