@@ -150,9 +150,11 @@ class Situation:
 
     @property
     def was_cut(self) -> bool:
-        """Tell whether the route carries a rollback write that the status does not know: its controller died between."""
+        """Tell whether the route carries a rollback write that is in no status: its controller died between the two."""
         route, asked = self.route, self.status.traffic
-        return route is not None and route.weight_ppm == 0 < asked.weight_ppm and route.last_epoch > asked.epoch
+        if route is None:
+            return False
+        return route.weight_ppm == 0 < asked.weight_ppm and route.last_epoch > asked.epoch
 
     @property
     def tested_bytes(self) -> list[str]:
