@@ -143,7 +143,7 @@ def test_an_undisturbed_story_logs_no_defect(collapse: Notes) -> None:
 def test_a_killed_controller_goes_on_to_the_rollback(playbill: Playbill, story: str) -> None:
     notes = playbill.notes(story)
     assert notes.run.status.phase is Phase.ROLLED_BACK, notes.run.status.message
-    if story != "killed at the rollback write":  # where the next controller's first look need not convict once more
+    if story != "killed at the rollback write":  # the next controller's look may only suspect
         assert notes.run.status.reason == "OrdersCollapsed"
     assert notes.weights == [0, 50_000, 0]
 
