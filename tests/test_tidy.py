@@ -19,7 +19,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 40, 5
 MAX_TEST_FILE_LINES = 600  # tables of cases are long
 PROSE_LINES = range(2, 11)
 PACKAGE_PROSE_LINES = range(2, 31)
-AIM_PRODUCT_LINES, MAX_PRODUCT_LINES = 9_000, 41_227
+AIM_PRODUCT_LINES, MAX_PRODUCT_LINES = 9_000, 42_394
 
 CONTRACT = {"errors", "api", "core"}
 ADAPTERS = {"kube", "metrics", "traffic", "guard", "audit", "alerts", "report"}
@@ -52,7 +52,7 @@ CLOCK_READINGS = {"now", "utcnow", "today"}
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
 THE_ONE_NET = "canary.operator.controller"
-# The product does without these: they are there for people who install a sink of their own beside it.
+# The product does without these: they are there for people who write a router, a source or a sink of their own.
 PUBLISHED = re.compile(r"canary\.lab\.contracts\.\w+")
 
 DISTRIBUTION = {

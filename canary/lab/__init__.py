@@ -4,7 +4,7 @@ canary work.
 One room each: `apiserver/` keeps objects with the semantics of an API server and speaks its protocol, in process and
 over HTTP (the real kubectl works against it); `controllers/` turns Deployments into pods and EndpointSlices, and routes
 into a table; `shop/` sells on the pods, on real ports or on simulated time, with bugs to order; `demo/` and
-`rehearsal/` play the whole product on it; `contracts/` says what a sink must do, yours too. `cluster.py` wires the
+`rehearsal/` play the whole product on it; `contracts/` says what its parts, and yours, must do. `cluster.py` wires the
 first two on a `Clock`: the wall clock, or `clock.SimClock`, which jumps from one due moment to the next. Where the lab
-and a real API server differ, the lab is wrong: `tests/contracts/api.py` is the judge of both.
+and a real API server differ, the lab is wrong: `contracts/api.py` is the judge of both.
 """

@@ -2,7 +2,7 @@
 
 A `Router` is asked by the operator; a `Brake` also by the sentinel and by `canary abort --now`. The values that pass
 are frozen. `Seen` is one look at all routes of a target: what the judge needs is in `route`, what a later write must
-present again is in `routes`. Every implementation passes `tests/contracts/router.py`.
+present again is in `routes`. Every implementation passes `lab/contracts/router.py`.
 """
 
 from collections.abc import Sequence

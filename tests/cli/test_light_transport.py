@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_bed import Bed
-from contracts.api import API_CHECKS, Api, Check
 
 from canary.cli.kubeconfig import Access, Connection, Identity, Trust, read_connection
 from canary.cli.transport import LightTransport, connect
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.transport import JSON
+from canary.lab.contracts.api import API_CHECKS, Api, Check
 
 pytest_plugins = ["cli_fixtures"]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

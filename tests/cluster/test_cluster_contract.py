@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from cluster_bed import Bed
-from contracts.api import API_CHECKS, Api, Check, wanted
-from contracts.workload import WORKLOAD_CHECKS
 
 from canary.kube.resources import HTTPROUTES, LEASES
+from canary.lab.contracts.api import API_CHECKS, Api, Check, wanted
+from canary.lab.contracts.workload import WORKLOAD_CHECKS
 
 pytest_plugins = ["cluster_fixtures"]
 TOO_MUCH = {

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contracts.api import API_CHECKS, Api, Check
-from contracts.workload import WORKLOAD_CHECKS
 
 from canary.kube.http_transport import from_kubeconfig
 from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.serving import HttpServer
 from canary.lab.cluster import RealTimeCluster
+from canary.lab.contracts.api import API_CHECKS, Api, Check
+from canary.lab.contracts.workload import WORKLOAD_CHECKS
 
 ALICE = User("alice", ("devs",))
 

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from conftest import require_program
-from contracts.source import CASES, violations
 from metrics_fault_server import FaultServer, serving, text
 from prometheus_server import prometheus
 
 from canary.clock import WallClock
 from canary.core.evidence import Missing
+from canary.lab.contracts.source import CASES, violations
 from canary.metrics.prometheus import PrometheusSettings, PrometheusSource
 from canary.metrics.scrape import ScrapeSource
 from canary.metrics.source import PodTarget, Source, Specs

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from contracts.router import Bed
 
 from canary.api.marks import Mark
 from canary.errors import UnavailableError
@@ -16,6 +15,7 @@ from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
+from canary.lab.contracts.router import Bed
 from canary.traffic.brake import ATTEMPTS, Cut, Place, kill, places_on
 from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 from canary.traffic.route_hands import ClientHands

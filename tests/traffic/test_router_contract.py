@@ -4,13 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from contracts.router import (
-    ROUTER_CHECKS,
-    Bed,
-    Check,
-    a_kill_at_weight_zero_still_stops_a_raise_on_its_way,
-    a_share_rises_only_on_the_version_that_was_seen,
-)
 
 from canary.api.run import Coordinate
 from canary.kube.client import Client, Intent
@@ -19,6 +12,13 @@ from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
+from canary.lab.contracts.router import (
+    ROUTER_CHECKS,
+    Bed,
+    Check,
+    a_kill_at_weight_zero_still_stops_a_raise_on_its_way,
+    a_share_rises_only_on_the_version_that_was_seen,
+)
 from canary.traffic.brake import Receipt
 from canary.traffic.httproute import HTTPRouteRouter, RouteBrake
 from canary.traffic.router import DETACHED, Seen, Target, Wanted

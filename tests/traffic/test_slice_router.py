@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-from contracts.router import OF_EVERY_ROUTER, Bed
-from contracts.slices import SLICE_CHECKS, SliceBed
 
 from canary.api.policy import RouteRef
 from canary.errors import ConflictError
@@ -14,6 +12,8 @@ from canary.lab.apiserver.admission import User
 from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock
+from canary.lab.contracts.router import OF_EVERY_ROUTER, Bed
+from canary.lab.contracts.slices import SLICE_CHECKS, SliceBed
 from canary.sentinel import NeverOpen
 from canary.traffic.endpointslice import SliceBrake, SliceRouter
 from canary.traffic.kinds import AnyBrake, AnyRouter

@@ -1,4 +1,4 @@
-"""What canary relies on at a sink, as named checks that need no test runner: at its own, and at those you install.
+"""What canary relies on, as named checks that need no test runner: for its own parts, the real ones, and yours.
 
-What API servers, workload controllers, routers and sources must do is in `tests/contracts`.
+One module a seam: API server, workload controllers, router and brake, metrics source, sink.
 """

@@ -1,8 +1,8 @@
-"""What every router and its brake must do, as named checks.
+"""What every router and its brake must do, as named checks that need no test runner.
 
 A check takes a fresh `Bed`: an API server, a router, its brake, and a namespace of its own. It uses the router alone,
-reads the stored routes back, and raises AssertionError with a sentence where a promise is broken. They run at the
-embedded API server, and can at a real one.
+reads the stored routes back, and raises AssertionError with a sentence where a promise is broken. The embedded API
+server runs them in the test suite; a third party's router, or a real cluster, runs the same list.
 """
 
 import json

@@ -1,7 +1,8 @@
 """What every metrics source must do, whoever wrote it: expositions in, expected counts or named gaps out.
 
 A `SourceWorld` makes pods expose texts and returns the source that reads them; `violations` runs every case at once
-and says in sentences what does not hold. Both built-in sources pass it, the one against a real Prometheus.
+and says in sentences what does not hold. Both built-in sources pass it, the one against a real Prometheus; third
+parties run it against theirs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

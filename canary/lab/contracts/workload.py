@@ -5,10 +5,9 @@ check takes an `Api` of `api.py`, in a namespace of its own, and waits a bounded
 do later.
 """
 
-from contracts.api import Api, generation_of, wanted
-
 from canary.kube.resources import CONFIGMAPS, DEPLOYMENTS, PODS, REPLICASETS
 from canary.kube.transport import Json
+from canary.lab.contracts.api import Api, generation_of, wanted
 from canary.lab.contracts.contract import checks_of, expect
 
 OLD_IMAGE = "registry.invalid/shop:1"

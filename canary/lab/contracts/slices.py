@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contracts.router import HALF, Bed, expect_refusal
-
 from canary.api.marks import Mark, way_back_name
 from canary.api.reasons import PPM
 from canary.core.evidence import Drift
@@ -18,6 +16,7 @@ from canary.errors import RefusedError
 from canary.kube.client import Intent
 from canary.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, SERVICES, Resource
 from canary.lab.contracts.contract import checks_of, expect
+from canary.lab.contracts.router import HALF, Bed, expect_refusal
 from canary.traffic.brake import places_on
 from canary.traffic.router import DETACHED, WayBack
 
