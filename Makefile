@@ -55,7 +55,7 @@ image: ## build the image; needs docker, or DOCKER=podman
 
 docs: .venv/run.stamp ## write the reference pages, the chart's CRDs and deploy/ anew; deploy/ needs helm
 	@python tests/api/crd_reference.py > docs/reference/crd.md
-	@python -c 'from canary.cli.reference import reference; print(reference(), end="")' > docs/reference/cli.md
+	@python tests/cli/cli_reference.py > docs/reference/cli.md
 	@python tests/core/pattern_reference.py > docs/reference/patterns.md
 	@python tests/core/machine_walk.py
 	@python tests/chart.py

@@ -10,7 +10,15 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 
 from canary.api.reasons import AFTER_COMMIT, Phase, Verb
-from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_target, add_text
+from canary.cli.arguments import (
+    access_of,
+    add_access,
+    add_output,
+    add_patience,
+    add_switch,
+    add_target,
+    add_text,
+)
 from canary.cli.brakes import Grip, exposing, grip_of_routes, grip_of_run, pull
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
@@ -40,10 +48,10 @@ class Outcome:
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--now", action="store_true", help="write the route first, then tell the controller")
+    add_switch(parser, "--now", help="write the route first, then tell the controller")
     add_text(parser, "--reason", "TEXT", "why; stands in the record")
     add_patience(parser, PATIENCE_SECONDS)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_switch(parser, "--dry-run", help="only say what would happen")
     add_output(parser, ("table", "json", "yaml", "name"))
     add_access(parser)
 

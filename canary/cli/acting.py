@@ -16,6 +16,7 @@ from canary.cli.arguments import (
     add_access,
     add_output,
     add_patience,
+    add_switch,
     add_target,
     add_text,
     add_texts,
@@ -60,9 +61,9 @@ def configure(verb: str, parser: ArgumentParser) -> None:
             help="default 1h, at most 4h",
         )
     if Verb(verb) not in LOWERING:
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        add_switch(parser, "--yes", help="do not ask")
     add_patience(parser, ANSWER_SECONDS)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_switch(parser, "--dry-run", help="only say what would happen")
     add_output(parser, ("table", "json", "yaml", "name"))
     add_access(parser)
 

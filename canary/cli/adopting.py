@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from canary.api.marks import side_name
 from canary.api.policy import CanaryPolicySpec
 from canary.api.read import parse_policy
-from canary.cli.arguments import access_of, add_access, add_output, add_patience
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_switch
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.manifests import read_manifest
@@ -54,8 +54,8 @@ class AdoptionPlan:
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("policy", metavar="POLICY", help="a CanaryPolicy manifest; - is stdin")
-    parser.add_argument("--dry-run", action="store_true", help="only print the plan")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_switch(parser, "--dry-run", help="only print the plan")
+    add_switch(parser, "--yes", help="do not ask")
     add_patience(parser, PATIENCE_SECONDS)
     add_output(parser, ("table", "json", "yaml"))
     add_access(parser)

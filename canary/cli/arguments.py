@@ -35,6 +35,11 @@ def add_texts(flags: Flags, flag: str, metavar: str, help: str) -> None:
     flags.add_argument(flag, action="append", default=[], metavar=metavar, help=help)
 
 
+def add_switch(flags: Flags, *names: str, help: str) -> None:
+    """Add a flag that is given or not."""
+    flags.add_argument(*names, action="store_true", help=help)
+
+
 def options_of(kind: type[Options], given: Namespace, **further: Any) -> Options:
     """Return the options that the flags fill by their names; one whose flag was not given has its own default."""
     named = {each.name: getattr(given, each.name) for each in fields(kind) if each.name in given}  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from canary.api.attestation import MAX_COMMITS, ChangeOrigin, ImageDigest, SignedCommit, Statement, Subject
-from canary.cli.arguments import add_text, add_texts, seconds
+from canary.cli.arguments import add_switch, add_text, add_texts, seconds
 from canary.cli.changes import flagged
 from canary.cli.exits import Exit
 from canary.cli.flag import add_range
@@ -52,9 +52,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     )
     add_text(parser, "--verify", "FILE", "verify this statement; sign nothing")
     add_text(parser, "--trusted", "FILE", "SafetyPolicy whose trustedKeys are believed")
-    parser.add_argument(
-        "--public-key", action="store_true", help="print the public half of --key; sign nothing"
-    )
+    add_switch(parser, "--public-key", help="print the public half of --key; sign nothing")
 
 
 def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:

@@ -17,7 +17,7 @@ from canary.audit.entries import RecordKind, due, entry_of
 from canary.audit.sheet import COLUMNS, cells, csv_lines, page, summary
 from canary.audit.store import open_store
 from canary.audit.words import Witnesses, unsaid
-from canary.cli.arguments import access_of, add_access, add_output, add_text, add_texts
+from canary.cli.arguments import access_of, add_access, add_output, add_switch, add_text, add_texts
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.session import Session
@@ -58,14 +58,10 @@ def configure(verb: str, parser: ArgumentParser) -> None:
 
 def _add_proofs(parser: ArgumentParser) -> None:
     add_texts(parser, "--head", "HEAD", "verify: a head that a page showed; repeat")
-    parser.add_argument(
-        "--runs",
-        action="store_true",
-        help="verify: also against the records that the runs in the cluster name",
-    )
-    parser.add_argument(
+    add_switch(parser, "--runs", help="verify: also against the records that the runs in the cluster name")
+    add_switch(
+        parser,
         "--requests",
-        action="store_true",
         help="verify: also whether the requests in the cluster say what approvals and bypasses on record say",
     )
     parser.add_argument(

@@ -6,7 +6,7 @@ Enters: the flags. Leaves: `RunOptions`, which `operator.run` receives; nothing 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from urllib.parse import urlsplit
 
-from canary.cli.arguments import Flags, counting, options_of
+from canary.cli.arguments import Flags, add_switch, counting, options_of
 from canary.cli.exits import Exit
 from canary.cli.guard import add_guard_settings, settings_of
 from canary.cli.terminal import Terminal
@@ -57,9 +57,7 @@ def _add_telling(telling: Flags) -> None:
 
 
 def _add_working(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--until-eof", action="store_true", help="end when standard input ends: for a parent process"
-    )
+    add_switch(parser, "--until-eof", help="end when standard input ends: for a parent process")
     parser.add_argument(
         "--people", metavar="FILE", help="identity map; absent: nobody is known, no approval counts"
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from canary.api.marks import TRUE, Mark
 from canary.api.reasons import AFTER_COMMIT, Mode, Verb
-from canary.cli.arguments import access_of, add_access, add_patience, add_target, add_text
+from canary.cli.arguments import access_of, add_access, add_patience, add_switch, add_target, add_text
 from canary.cli.exits import Exit
 from canary.cli.requests import Asking, request_of
 from canary.cli.session import Session
@@ -89,13 +89,13 @@ class Hold:
 
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--all", action="store_true", help="every workload, of all namespaces or of -n")
+    add_switch(parser, "--all", help="every workload, of all namespaces or of -n")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--accept", action="store_true", help="let a held change roll out at once, unjudged")
-    choice.add_argument("--reject", action="store_true", help="put the serving version's template back")
+    add_switch(choice, "--accept", help="let a held change roll out at once, unjudged")
+    add_switch(choice, "--reject", help="put the serving version's template back")
     add_text(parser, "--reason", "TEXT", "why; stands in the record")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    add_switch(parser, "--yes", help="do not ask")
+    add_switch(parser, "--dry-run", help="only say what would happen")
     add_patience(parser, PATIENCE_SECONDS)
     add_access(parser)
 

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canary.cli.arguments import access_of, add_access, add_output, add_target, add_text, positive
+from canary.cli.arguments import access_of, add_access, add_output, add_switch, add_target, add_text, positive
 from canary.cli.documents import titled, verdict_document
 from canary.cli.exits import Exit
 from canary.cli.session import Session
@@ -30,8 +30,8 @@ TOLERANCE = 1e-4  # the record keeps six digits of a power of ten
 def configure(verb: str, parser: ArgumentParser) -> None:
     add_target(parser)
     add_text(parser, "--metric", "NAME", "another monitor than the one with most evidence")
-    parser.add_argument("--timeline", action="store_true", help="what happened when")
-    parser.add_argument("--recompute", action="store_true", help="judge the record anew and compare")
+    add_switch(parser, "--timeline", help="what happened when")
+    add_switch(parser, "--recompute", help="judge the record anew and compare")
     add_text(parser, "--samples", "FILE", "recompute from these samples (see `canary judge`)")
     parser.add_argument(
         "--at", type=positive, metavar="SECONDS", help="with --samples: the verdict at this time"

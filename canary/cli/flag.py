@@ -13,7 +13,7 @@ from typing import Any
 
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.reasons import Origin
-from canary.cli.arguments import add_output, add_text, add_texts
+from canary.cli.arguments import add_output, add_switch, add_text, add_texts
 from canary.cli.changes import annotated, flagged
 from canary.cli.exits import Exit
 from canary.cli.forge import Job, job_of
@@ -40,11 +40,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--filename", default="", metavar="FILE", help="print these manifests, annotated"
     )
-    parser.add_argument(
-        "--exit-code",
-        action="store_true",
-        help="end with 0: proved human, 10: AI, 11: unknown; 2: not computed",
-    )
+    add_switch(parser, "--exit-code", help="end with 0: proved human, 10: AI, 11: unknown; 2: not computed")
     record = parser.add_argument_group("record")
     add_text(record, "--change-id", "ID", "pull request or ticket; absent: as CI knows it")
     add_text(record, "--what", "TEXT", "what changes; absent: the title")

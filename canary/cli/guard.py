@@ -7,7 +7,7 @@ installed with what would be printed, rule by rule, and ends with 1 where someth
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 
-from canary.cli.arguments import access_of, add_access, options_of
+from canary.cli.arguments import access_of, add_access, add_switch, options_of
 from canary.cli.crds import print_manifests
 from canary.cli.exits import Exit
 from canary.cli.session import Session
@@ -20,15 +20,11 @@ from canary.guard.static import static
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--check", action="store_true", help="say what of it is missing in the cluster, or was changed"
-    )
+    add_switch(parser, "--check", help="say what of it is missing in the cluster, or was changed")
     parser.add_argument(
         "--kubernetes", type=version, metavar="VERSION", help="for this one; absent: the cluster's"
     )
-    parser.add_argument(
-        "--static", action="store_true", help="as files for the API server's own directory (alpha in 1.36)"
-    )
+    add_switch(parser, "--static", help="as files for the API server's own directory (alpha in 1.36)")
     add_guard_settings(parser)
     parser.add_argument(
         "-o", "--output", choices=("yaml", "json"), default="yaml", help="form of the policies"

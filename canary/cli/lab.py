@@ -6,7 +6,7 @@ Enter: the flags. Leaves: one frozen value of options for the lab; nothing heavy
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from dataclasses import replace
 
-from canary.cli.arguments import add_output, counting, fraction, options_of, positive, seconds
+from canary.cli.arguments import add_output, add_switch, counting, fraction, options_of, positive, seconds
 from canary.cli.exits import Exit
 from canary.cli.terminal import Terminal
 from canary.settings import DemoOptions, FaultKind, RehearseOptions, Story
@@ -34,9 +34,7 @@ def _configure_demo(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--story", choices=[story.value for story in Story], default=DemoOptions().story.value
     )
-    parser.add_argument(
-        "--headless", action="store_true", help="no screen: a line for each thing that happens"
-    )
+    add_switch(parser, "--headless", help="no screen: a line for each thing that happens")
     parser.add_argument("--seed", type=counting, metavar="N")
     parser.add_argument(
         "--speed", type=positive, metavar="N", help="simulated seconds a second; absent: what the story needs"

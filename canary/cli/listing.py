@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from canary.api.reasons import Origin, Phase
 from canary.cli import documents
-from canary.cli.arguments import access_of, add_access, add_output
+from canary.cli.arguments import access_of, add_access, add_output, add_switch
 from canary.cli.exits import Exit
 from canary.cli.live import Picture, follow
 from canary.cli.session import Session
@@ -22,11 +22,9 @@ FORMATS = ("table", "wide", "json", "yaml", "name", "md")
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="all namespaces")
-    parser.add_argument("-w", "--watch", action="store_true", help="keep the table up to date")
-    parser.add_argument(
-        "--history", action="store_true", help="finished runs, too, not only the newest of each workload"
-    )
+    add_switch(parser, "-A", "--all-namespaces", help="all namespaces")
+    add_switch(parser, "-w", "--watch", help="keep the table up to date")
+    add_switch(parser, "--history", help="finished runs, too, not only the newest of each workload")
     phases = [*(phase.value for phase in Phase), IDLE]
     parser.add_argument("--phase", choices=phases, metavar="PHASE", help=f"only these: {', '.join(phases)}")
     parser.add_argument(

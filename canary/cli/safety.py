@@ -12,7 +12,7 @@ from datetime import datetime
 
 from canary.api.reasons import Reason, Verb
 from canary.cli.acting import check_reason, signing
-from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_text
+from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_switch, add_text
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Asking, create, wait_for_answer
@@ -70,7 +70,7 @@ def configure(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="a safety policy; absent: all")
     add_text(parser, "--reason", "TEXT", "resume, approve: why; stands in the record")
     add_text(parser, "--key", "FILE", "approve: security key (sk-*) to sign with")
-    parser.add_argument("--yes", action="store_true", help="resume, approve: do not ask")
+    add_switch(parser, "--yes", help="resume, approve: do not ask")
     add_patience(parser, ANSWER_SECONDS)
     add_output(parser, ("table", "json", "yaml"))
     add_access(parser)

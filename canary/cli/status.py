@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from canary.cli import documents
-from canary.cli.arguments import access_of, add_access, add_output, add_target
+from canary.cli.arguments import access_of, add_access, add_output, add_switch, add_target
 from canary.cli.exits import Exit
 from canary.cli.live import Picture, follow
 from canary.cli.session import Session
@@ -29,9 +29,7 @@ FORMATS = ("table", "wide", "json", "yaml", "name", "md", "junit")
 def configure(verb: str, parser: ArgumentParser) -> None:
     parser.epilog = "steps: + passed, < under way, x taken back, ? waits for a person before it begins"
     add_target(parser)
-    parser.add_argument(
-        "-w", "--watch", action="store_true", help="keep the screen up to date until the run is over"
-    )
+    add_switch(parser, "-w", "--watch", help="keep the screen up to date until the run is over")
     add_output(parser, FORMATS)
     add_access(parser)
 

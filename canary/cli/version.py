@@ -6,7 +6,7 @@ What the cluster does not tell is left out with a note; the version of this prog
 from argparse import ArgumentParser, Namespace
 
 from canary import __version__
-from canary.cli.arguments import access_of, add_access, add_output
+from canary.cli.arguments import access_of, add_access, add_output, add_switch
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.session import Session
@@ -23,7 +23,7 @@ ABSENT = "not found"
 
 
 def configure(verb: str, parser: ArgumentParser) -> None:
-    parser.add_argument("--client", action="store_true", help="this program only; asks no cluster")
+    add_switch(parser, "--client", help="this program only; asks no cluster")
     add_output(parser, ("table", "json", "yaml"))
     add_access(parser)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from canary.api.reasons import Phase, Reason
-from canary.cli.arguments import access_of, add_access, add_output, add_target, add_text, seconds
+from canary.cli.arguments import access_of, add_access, add_output, add_switch, add_target, add_text, seconds
 from canary.cli.documents import titled, verdict_document
 from canary.cli.exits import Exit, exit_of_phase
 from canary.cli.session import Session
@@ -80,10 +80,8 @@ def configure(verb: str, parser: ArgumentParser) -> None:
         metavar="DURATION",
         help="until the run exists; default 5m",
     )
-    parser.add_argument("--fail-on-hold", action="store_true", help="exit 7 as soon as a person is needed")
-    parser.add_argument(
-        "--exit-zero", action="store_true", help="print the outcome, but exit 0: for advice only"
-    )
+    add_switch(parser, "--fail-on-hold", help="exit 7 as soon as a person is needed")
+    add_switch(parser, "--exit-zero", help="print the outcome, but exit 0: for advice only")
     add_output(parser, ("table", "json", "yaml"))
     add_access(parser)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from cli_bed import Bed, Said
+from cli_reference import reference
 from run_story import POLICY_SPEC, exposed, rolled_back
 
 from canary import __version__
 from canary.api.reasons import API_VERSION
-from canary.cli import reference
 from canary.cli.exits import Exit, exit_of_error
 from canary.cli.main import GROUPS, VERBS, load, main, parser_of, usage
 from canary.errors import ConflictError, InvariantError, RefusedError, UnavailableError
@@ -149,11 +149,11 @@ def test_a_reader_that_has_read_enough_is_no_error():
 
 
 def test_the_reference_is_what_the_program_says():
-    assert REFERENCE.read_text(encoding="utf-8") == reference.reference(), "write it anew: make docs"
+    assert REFERENCE.read_text(encoding="utf-8") == reference(), "write it anew: make docs"
 
 
 def test_the_reference_has_every_flag_of_every_verb():
-    text = reference.reference()
+    text = reference()
     for verb in VERBS:
         for action in parser_of(verb, load(verb))._actions:
             assert all(option in text for option in action.option_strings if option not in ("-h", "--help"))

@@ -1,6 +1,6 @@
 """The reference of the command line as Markdown, made from the parsers themselves.
 
-`docs/reference/cli.md` is this text; a test keeps the two equal. `python -m canary.cli.reference` prints it.
+`docs/reference/cli.md` is this text; a test keeps the two equal. `make docs` writes it.
 """
 
 import os
@@ -45,7 +45,7 @@ def _flags(parser: ArgumentParser) -> Iterator[str]:
     os.environ["COLUMNS"] = _WIDTH  # argparse breaks lines by the terminal
     yield from ("```text", " ".join(parser.format_usage().split()), "```", "")
     yield from ("| argument | meaning |", "|---|---|")
-    for action in parser._actions:  # pyright: ignore[reportPrivateUsage]  argparse has no public list of them
+    for action in parser._actions:  # argparse has no public list of them
         if action.help != SUPPRESS and "--help" not in action.option_strings:
             yield f"| {_name(action)} | {_meaning(action)} |"
     yield ""
