@@ -118,19 +118,4 @@ class FreezeScaler(Raising):
 EXPOSING = (LeaveWayBack, AttachRoute, SetWeight, UnpauseTarget)
 """Those after which more customers may meet a version."""
 
-Action = (
-    Kill
-    | PauseTarget
-    | DetachRoute
-    | ShiftToWayBack
-    | LeaveWayBack
-    | CreateWayBack
-    | ScaleSide
-    | DeleteSide
-    | CreateSide
-    | AttachRoute
-    | SetWeight
-    | LowerWeight
-    | UnpauseTarget
-    | FreezeScaler
-)
+Action = Lowering | Raising

@@ -17,7 +17,7 @@ from canary.lab.apiserver.protocol import ApiServer, InProcessTransport
 from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock, Timers
 from canary.lab.controllers.loop import Controllers
-from canary.lab.controllers.pods import Kubelet, TimedKubelet
+from canary.lab.controllers.pods import Kubelet
 
 KubeletMaker = Callable[[Store, Timers], Kubelet]
 STOP_SECONDS = 5.0
@@ -27,9 +27,7 @@ DEFAULT_GRACE_SECONDS = 0.5  # a deleted pod serves on for so long, as behind a 
 class Cluster:
     """A cluster in process. Its controllers run on `timers`."""
 
-    def __init__(
-        self, clock: Clock, timers: Timers, kubelet: KubeletMaker = TimedKubelet, *, seed: int = 0
-    ) -> None:
+    def __init__(self, clock: Clock, timers: Timers, kubelet: KubeletMaker, *, seed: int = 0) -> None:
         self.timers = timers
         self.store = Store(clock, seed=seed)
         self.server = ApiServer(self.store, guard_rules())
@@ -51,7 +49,7 @@ class Cluster:
         self.controllers.stop()
 
 
-def simulated_cluster(clock: SimClock, kubelet: KubeletMaker = TimedKubelet, *, seed: int = 0) -> Cluster:
+def simulated_cluster(clock: SimClock, kubelet: KubeletMaker, *, seed: int = 0) -> Cluster:
     """Return a cluster that lives on simulated time; nothing happens but by moving `clock`."""
     return Cluster(clock, clock, kubelet, seed=seed)
 
@@ -81,7 +79,7 @@ class RealTimeLoop:
 class RealTimeCluster(Cluster):
     """A cluster whose controllers run on a thread of their own, from its making until `stop`."""
 
-    def __init__(self, kubelet: KubeletMaker = TimedKubelet) -> None:
+    def __init__(self, kubelet: KubeletMaker) -> None:
         self._loop = RealTimeLoop()
         super().__init__(WallClock(), self._loop, kubelet)
         self._loop.start()

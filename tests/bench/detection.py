@@ -17,8 +17,7 @@ import measure
 import report
 from sites import SITE_WORLDS, SiteWorld
 from streams import Cell, Fault
-
-from canary.lab.shop.worlds import WORLDS
+from worlds import WORLDS
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES, SHARES = (1.0, 10.0, 100.0, 1000.0), (0.005, 0.01, 0.05, 0.10)

@@ -12,13 +12,13 @@ import rules
 from sites import SiteStreams, SiteWorld
 from streams import HEALTHY, LOOK_SECONDS, Cell, Fault, Floats, Look, Streams, measured_phi
 from vectorised import Family
+from worlds import WORLDS
 
 from canary.api.reasons import Verdict
 from canary.core.detect import pace
 from canary.core.detect.family import Settings, dump, judge, start, update
 from canary.core.detect.monitors import MonitorName
 from canary.core.detect.verdict import HOLD_LOG
-from canary.lab.shop.worlds import WORLDS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "detect"))
 import simulated_shop as shop

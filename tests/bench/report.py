@@ -13,8 +13,7 @@ import rules
 from measure import EARLY, OURS, Healthy, Result
 from sites import SITE_WORLDS
 from streams import Cell, Fault
-
-from canary.lab.shop.worlds import WORLDS
+from worlds import WORLDS
 
 mpl.use("svg")
 from matplotlib import pyplot as plt

@@ -6,15 +6,20 @@ all runs at a time; the looks of one run need not be as long as those of another
 with slow noise that both arms share.
 """
 
+import sys
 from dataclasses import dataclass, field, replace
 from math import pi, sin
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canary.core.detect.noise import Block, dispersion
+from canary.core.detect.noise import Block
 from canary.lab.shop.demand import CURVE_PHASE, CURVE_SWING, DAY_SECONDS
 from canary.lab.shop.worlds import World
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "detect"))
+from dispersion import dispersion
 
 Floats = NDArray[np.float64]
 CONVERSION = 0.02  # orders per request

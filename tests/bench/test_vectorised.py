@@ -6,11 +6,11 @@ from measure import _next_looks
 from sites import SiteStreams, SiteWorld
 from streams import Arm, Cell, Fault, Look, Streams
 from vectorised import Family
+from worlds import WORLDS
 
 from canary.core.detect import pace
 from canary.core.detect.counters import Counts, Sample, SiteCounts
 from canary.core.detect.family import Settings, State, judge, start, update
-from canary.lab.shop.worlds import WORLDS
 
 RUNS, LOOKS = 4, 120
 FAULT = Fault("half of the orders, some errors, from 5 min on", 300.0, ratio=0.5, errors=0.01)

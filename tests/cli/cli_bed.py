@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from run_story import POLICY_SPEC, Json
+from timed_kubelet import TimedKubelet
 
 from canary.api.crd import crds
 from canary.api.marks import Mark
@@ -55,7 +56,7 @@ class Bed:
 
     def __init__(self, folder: Path) -> None:
         self.people = PEOPLE
-        self.cluster = RealTimeCluster()
+        self.cluster = RealTimeCluster(TimedKubelet)
         self.cluster.install(crds())
         self.server = HttpServer(self.cluster.server, PEOPLE)
         self.configs = {

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cli_bed import Bed
 from run_story import a_run, exposed, rolled_back
+from timed_kubelet import TimedKubelet
 
 from canary.cli.schemas import SCHEMAS
 from canary.kube.client import Intent
@@ -242,7 +243,7 @@ def test_without_the_crds_the_error_says_how_to_get_them(tmp_path, cli: Bed):
     from canary.lab.apiserver.serving import HttpServer
     from canary.lab.cluster import RealTimeCluster
 
-    bare = RealTimeCluster()
+    bare = RealTimeCluster(TimedKubelet)
     server = HttpServer(bare.server, {"dana": cli.people["dana"]})
     try:
         config = server.kubeconfig(tmp_path / "config", "dana")

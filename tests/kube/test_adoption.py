@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from timed_kubelet import TimedKubelet
 
 from canary.api.marks import Mark
 from canary.api.reasons import GROUP, VERSION
@@ -27,7 +28,7 @@ class Shop:
 
     def __init__(self) -> None:
         self.clock = SimClock()
-        self.cluster = simulated_cluster(self.clock)
+        self.cluster = simulated_cluster(self.clock, TimedKubelet)
         self.client = Client(self.cluster.transport(User("alice")), clock=self.clock)
         self.create(NAMESPACES, "shop")
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from timed_kubelet import TimedKubelet
 
 from canary.api.marks import ROLE_LAST_GOOD, Mark
 from canary.core.evidence import Missing
@@ -119,7 +120,7 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     clock = SimClock()
-    cluster = simulated_cluster(clock)
+    cluster = simulated_cluster(clock, TimedKubelet)
     yield World(cluster, clock)
     cluster.stop()
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from timed_kubelet import TimedKubelet
 
 from canary.api.crd import crds
 from canary.kube.resources import (
@@ -34,7 +35,7 @@ class Bed:
 
     def __init__(self) -> None:
         clock = SimClock()
-        self.cluster = Cluster(clock, clock)
+        self.cluster = Cluster(clock, clock, TimedKubelet)
         self.cluster.install(crds())
         self.ask(CANARY, "POST", NAMESPACES, body={"metadata": {"name": "shop"}})
         labels = {"app": "checkout"}

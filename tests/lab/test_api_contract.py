@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from timed_kubelet import TimedKubelet
 
 from canary.kube.http_transport import from_kubeconfig
 from canary.lab.apiserver.admission import User
@@ -17,7 +18,7 @@ ALICE = User("alice", ("devs",))
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RealTimeCluster]:
-    cluster = RealTimeCluster()
+    cluster = RealTimeCluster(TimedKubelet)
     yield cluster
     cluster.stop()
 

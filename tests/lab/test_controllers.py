@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from timed_kubelet import TimedKubelet
 
 from canary.lab.apiserver.history import Event, EventType
 from canary.lab.apiserver.objects import (
@@ -20,7 +21,7 @@ from canary.lab.apiserver.store import Store
 from canary.lab.clock import SimClock, Timers
 from canary.lab.cluster import Cluster, RealTimeCluster
 from canary.lab.controllers.deployments import HASH_LABEL, REVISION
-from canary.lab.controllers.pods import PodState, TimedKubelet, report
+from canary.lab.controllers.pods import PodState, report
 
 READY_SECONDS = 2.0
 WEB = ("default", "web")
@@ -287,7 +288,7 @@ def test_the_same_seed_makes_the_same_history() -> None:
 
 
 def test_in_real_time_the_controllers_follow_by_themselves() -> None:
-    cluster = RealTimeCluster()
+    cluster = RealTimeCluster(TimedKubelet)
     try:
         bed = Bed(SimClock(), cluster)
         version = cluster.store.version

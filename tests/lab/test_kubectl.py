@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import require_program
+from timed_kubelet import TimedKubelet
 
 from canary.api.crd import crds
 from canary.api.reasons import API_VERSION
@@ -80,7 +81,7 @@ class Bed:
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     program = require_program("kubectl")
-    cluster = RealTimeCluster()
+    cluster = RealTimeCluster(TimedKubelet)
     cluster.install(crds())
     server = HttpServer(cluster.server, TOKENS)
     folder = tmp_path_factory.mktemp("kubectl")

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from run_story import a_run, exposed, rolled_back
+from timed_kubelet import TimedKubelet
 
 from canary.api.crd import crds
 from canary.api.reasons import Origin, Phase
@@ -29,7 +30,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.clock = SimClock()
-        cluster = simulated_cluster(self.clock)
+        cluster = simulated_cluster(self.clock, TimedKubelet)
         cluster.install(crds())
         client = Client(cluster.transport(User(CONTROLLER), follow=False), clock=self.clock)
         shop = SimShop(cluster.store, self.clock, World())

@@ -67,22 +67,6 @@ class Scale:
         return ratio if ratio > 1.0 + SIGMAS * sqrt(2.0 / self.blocks) else 1.0
 
 
-def dispersion(blocks: Sequence[Block], looks_per_scale: Sequence[int]) -> float:
-    """Return the largest significant dispersion of the blocks over several scales, at least 1.
-
-    An unfinished block at the end of a scale is left out. The answer is 1, too, where there are too few blocks.
-    """
-    phi = 1.0
-    for looks in looks_per_scale:
-        scale = Scale()
-        for index, block in enumerate(blocks, start=1):
-            scale = scale.add(block, 1.0)
-            if index % looks == 0:
-                scale = scale.close()
-        phi = max(phi, scale.phi)
-    return phi
-
-
 @dataclass(frozen=True, slots=True)
 class Phi:
     """The noise factor of a metric; `assumed`: there was not enough to measure it."""

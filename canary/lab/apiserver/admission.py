@@ -3,7 +3,7 @@
 A rule is a function of one question (who wants to do what to which object); it denies by raising a 403, may
 return another object to be stored, and otherwise returns None. `guard_rules` is the lab's twin of the guard
 policies that the chart installs: it keeps a held change held against everybody but the controller. Its refusals
-return the sentence that denies, or nothing. Called by `apiserver.py` on every write of a client; the cluster's own
+return the sentence that denies, or nothing. Called by `protocol.py` on every write of a client; the cluster's own
 controllers write past it, as they do behind a real server.
 """
 

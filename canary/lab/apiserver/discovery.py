@@ -3,7 +3,7 @@
 Of groups and resources only the plain forms are served; kubectl falls back to them from the aggregated ones. Of OpenAPI
 v3 there is as much as kubectl reads: which fields a kind has, so that `kubectl explain` shows the docstrings of our
 own kinds, and that the server itself validates them, so that `apply` and `edit` need no flag. Called by
-`apiserver.py`; pure.
+`protocol.py`; pure.
 """
 
 from collections.abc import Container, Sequence

@@ -1,7 +1,7 @@
 """What `kubectl get` prints: objects become rows of a `Table`, as the real server renders them.
 
 Custom kinds bring `additionalPrinterColumns`; of the built-in ones those have their familiar columns that people look
-at beside a run, all others name and age. Called by `apiserver.py` when a client accepts `as=Table`; pure: the ages are
+at beside a run, all others name and age. Called by `protocol.py` when a client accepts `as=Table`; pure: the ages are
 computed against the moment that is handed in.
 """
 

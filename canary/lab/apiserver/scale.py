@@ -1,6 +1,6 @@
 """The scale sub-resource: a Deployment's or ReplicaSet's replica count as an object of its own.
 
-`kubectl scale` and autoscalers read and write it. Called by `apiserver.py`; pure.
+`kubectl scale` and autoscalers read and write it. Called by `protocol.py`; pure.
 """
 
 from collections.abc import Callable

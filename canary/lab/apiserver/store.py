@@ -3,7 +3,7 @@
 Enters: whole objects, or changes of a stored one. Leaves: the stored object, or an `ApiError`; and one
 `Event` a write, in one global order of versions. A write of what is already there makes no version. Stored
 objects are never changed in place: what `get` and `list` return may be kept, and must not be written to.
-Called by `apiserver.py` for clients and by `controllers.py` directly; thread-safe.
+Called by `protocol.py` for clients and by the controllers directly; thread-safe.
 """
 
 import random

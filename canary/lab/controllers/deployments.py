@@ -3,7 +3,7 @@
 What it stands on is what a *paused* Deployment does: it finds, but never creates, the ReplicaSet of a new template;
 scaling and lost pods go to the old one. Un-paused it rolls natively, within maxSurge and maxUnavailable. Left out are
 the strategy Recreate (its Deployments cannot be adopted), the progress deadline and the history limit. Level-triggered:
-each look takes one step, and the events of that step bring the next. Called by `controllers.py`.
+each look takes one step, and the events of that step bring the next. Called by `loop.py`.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The EndpointSlice controller: which addresses a Service stands for, and which of them are ready.
 
 One slice for each set of resolved ports. Pods that end stay in it, marked terminating and not ready, until
-they are gone. Called by `controllers.py`.
+they are gone. Called by `loop.py`.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,7 @@
 """Where pods run: the seam to whatever starts them, and how what they do gets into their status.
 
-A `Kubelet` starts and stops the process behind a pod; it tells what became of it by `report`. `TimedKubelet`
-is the simplest: pods without a process that are ready after a while. `shop` and the simulated shop bring
-their own. Called by `controllers.py`: `start` once for each new pod, `stop` after a deleted one had its
+A `Kubelet` starts and stops the process behind a pod, and tells what became of it by `report`; the shop brings one,
+and so does the simulated shop. Called by `loop.py`: `start` once for each new pod, `stop` after a deleted one had its
 grace.
 """
 
@@ -20,11 +19,9 @@ from canary.lab.apiserver.objects import (
     with_condition,
 )
 from canary.lab.apiserver.store import STATUS, Store
-from canary.lab.clock import Timers
 
 NODE = "lab"
 _CONDITIONS = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-_POD_ADDRESSES = 65_000  # of 10.77.0.0/16, handed out in turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +81,3 @@ def _container_status(container: Object, state: PodState, started: str) -> Objec
         "restartCount": state.restarts,
         "state": doing,
     }
-
-
-class TimedKubelet:
-    """Pods without a process: ready, each under its own address, `delay_seconds` after their start."""
-
-    def __init__(self, store: Store, timers: Timers, delay_seconds: float = 0.0) -> None:
-        self._store = store
-        self._timers = timers
-        self._delay_seconds = delay_seconds
-        self._started = 0
-
-    def start(self, pod: Object) -> None:
-        self._started = self._started % _POD_ADDRESSES + 1
-        address = f"10.77.{self._started // 250}.{self._started % 250 + 1}"
-        state = PodState(ready=True, ip=address)
-        self._timers.call_later(self._delay_seconds, lambda: report(self._store, pod, state))
-
-    def stop(self, pod: Object) -> None:
-        """There is no process to stop."""

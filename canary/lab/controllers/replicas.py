@@ -1,7 +1,7 @@
 """The ReplicaSet controller: as many pods as the spec says, and a status that counts them.
 
 A missing pod is created from the template, a surplus one deleted, those that do not serve first.
-Level-triggered; called by `controllers.py`.
+Level-triggered; called by `loop.py`.
 """
 
 from canary.lab.apiserver.objects import Object, clone, is_deleting, is_true, name_of, namespace_of, uid_of

@@ -1,7 +1,7 @@
 """How many customers come: a daily curve, a slowly wandering level, and exact Poisson counts.
 
 In goes a seeded `random.Random` and how much time passed; out comes an expected count, or a drawn one. The load over
-real HTTP (`load.py`) and the shop on simulated time (`worlds.py`) both draw from here.
+real HTTP (`customers.py`) and the shop on simulated time (`simulated.py`) both draw from here.
 """
 
 import math

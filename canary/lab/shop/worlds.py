@@ -1,10 +1,9 @@
 """The worlds that a judge has to live in: demand, noise, and the ways in which counters mislead.
 
-A `World` is data: what the shop on simulated time (`simulated.py`) draws from. `WORLDS` names those of the benchmark,
-all of them healthy: a rollback in any of them is a false alarm. Bugs come from `faults.py`, by the pod.
+A `World` is data: what the shop on simulated time (`simulated.py`) draws from. Every one
+is healthy: a rollback in it is a false alarm. Bugs come from `faults.py`, by the pod.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from canary.lab.shop.demand import LEVEL_MEMORY_SECONDS, LEVEL_SPREAD, daily_curve
@@ -45,24 +44,3 @@ class World:
             if surge.begin <= seconds < surge.end:
                 factor *= surge.factor
         return self.rate * factor
-
-
-FOREVER = 1e12
-WORLDS: Mapping[str, World] = {
-    "base": World(),
-    "flat": World(curve=False, level_spread=0.0),
-    "flash-sale": World(surges=(Surge(10.0, 1200.0, 2400.0),)),
-    "flash-sale-end": World(surges=(Surge(10.0, 0.0, 1200.0),)),
-    "site-drop": World(surges=(Surge(0.05, 1200.0, FOREVER),)),
-    "shared-noise": World(level_spread=0.5),
-    "less-than-its-weight": World(canary_share=0.9),
-    "half-its-weight": World(canary_share=0.5),
-    "bursts-3": World(cluster_mean=2.0),
-    "bursts-9": World(cluster_mean=5.0),
-    "arm-noise-2": World(pod_spread=0.02),
-    "arm-noise-5": World(pod_spread=0.05),
-    "missed-scrapes": World(missed=0.10),
-    "late-orders": World(late=0.05),
-    "counter-resets": World(reset=0.01),
-    "edge": World(canary_ratio=0.98),
-}
