@@ -58,6 +58,8 @@ class RehearseOptions:
     """From the first slice to the fault."""
     orders_per_second: float = 100.0
     for_seconds: float = 3600.0
+    replicas: int = 4
+    """Pods of the Deployment: where a slice is whole pods, they decide which shares there are."""
     seed: int = 1
     runs: int = 100
     healthy_runs: int = 10

@@ -77,6 +77,9 @@ def _configure_rehearsal(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="for_seconds", type=seconds, metavar="DURATION", help="simulated time of a run"
     )
+    parser.add_argument(
+        "--replicas", type=counting, metavar="N", help="pods of the Deployment, for a slice of whole pods"
+    )
     parser.add_argument("--seed", type=counting, metavar="N")
     parser.add_argument("--runs", type=counting, metavar="N", help="runs with the fault, default 100")
     parser.add_argument(

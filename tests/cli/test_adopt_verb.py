@@ -86,3 +86,28 @@ def test_a_deployment_that_is_not_there_cannot_be_planned_for(cli: Bed, tmp_path
     said = adopt(cli, tmp_path, "--dry-run")
     assert said.code == 2
     assert "CAN-4102 there is no Deployment shop/checkout" in said.err
+
+
+BY_PODS = {"route": {"kind": "EndpointSlice"}, "tier": 2, "steps": [{"weight": "50%"}]}
+
+
+def test_the_plan_of_a_split_by_pods_says_its_slice_and_the_shares_that_pods_make(shop: Bed, tmp_path: Path):
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(manifests.policy(BY_PODS)))
+    said = adopt(shop, tmp_path, "--dry-run")
+    assert said.code == 0
+    assert "EndpointSlice checkout-canary: created empty beside those of checkout" in said.out
+    assert "HTTPRoute" not in said.out
+    assert "know: shares are whole pods: beside 2 ready ones the least is 33.3334 %" in said.out
+    assert "know: the commit is a native roll with customers on it" in said.out
+
+
+def test_what_a_split_by_pods_cannot_serve_is_refused_with_the_remedy(shop: Bed, tmp_path: Path):
+    """The strictest tier, and a Service that keeps its clients on one pod."""
+    service = SERVICES.at("shop", "checkout")
+    shop.controller.merge_patch(service, {"spec": {"sessionAffinity": "ClientIP"}}, intent=Intent.NEUTRAL)
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(manifests.policy({**BY_PODS, "tier": 1})))
+    said = adopt(shop, tmp_path, "--dry-run", "-o", "json")
+    assert said.code == 2
+    keeps, tier = json.loads(said.out)["refusals"]
+    assert keeps.endswith("remove sessionAffinity")
+    assert tier.endswith("lead the traffic by an HTTPRoute or GRPCRoute, or set spec.tier to 2 or more")

@@ -77,11 +77,33 @@ def test_a_rehearsal_without_a_fault_reads_as_a_table(capsys):
     assert max(map(len, shown.splitlines())) <= 80
 
 
+BY_PODS = {
+    "route": {"kind": "EndpointSlice"},
+    "tier": 2,
+    "steps": [{"weight": "10%"}, {"weight": "50%"}],
+}
+
+
+def test_a_split_by_pods_is_rehearsed_with_the_pods_of_the_deployment(capsys: pytest.CaptureFixture[str]):
+    options = RehearseOptions(
+        replicas=9, runs=1, healthy_runs=1, at_seconds=30, for_seconds=240, orders_per_second=400, json=True
+    )
+    assert rehearse.main(policy(**BY_PODS), options) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["outcomes"] == {"RolledBack": 1}
+    assert (said["replicas"], said["reached_ppm"]["max"]) == (9, 100_000)
+    assert said["healthy"]["false_rollbacks"] == 0
+
+
+def test_a_slice_that_is_less_than_one_pod_is_refused_with_the_shares_that_there_are():
+    with pytest.raises(RefusedError, match="4 pods beside one of the new version give it 20 % at least"):
+        rehearse.main(policy(**BY_PODS), RehearseOptions(replicas=4, runs=1))
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
         ({"mode": "Observe"}, "spec.mode"),
-        ({"route": {"kind": "EndpointSlice"}}, "spec.route.kind"),
         ({"steps": [{"weigth": "5%"}]}, "spec.steps[0].weigth"),
     ],
 )

@@ -73,6 +73,7 @@ class Rehearsal:
             "at_seconds": given.at_seconds,
             "orders_per_second": given.orders_per_second,
             "for_seconds": given.for_seconds,
+            "replicas": given.replicas,
             "seed": given.seed,
             "runs": len(self.faulty),
             "missed": self.missed,

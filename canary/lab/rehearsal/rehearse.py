@@ -26,7 +26,7 @@ from canary.lab.rehearsal.scenario import Scenario, Setting
 from canary.lab.shop.worlds import World
 from canary.settings import FaultKind, RehearseOptions
 
-MAX_RUNS = 100_000
+MAX_RUNS, MAX_REPLICAS = 100_000, 200
 MAX_PROCESSES = 16
 PREPARE_SECONDS = 900.0  # at most, before the first slice
 MAX_APPROVALS = 32
@@ -50,10 +50,12 @@ def main(policy: Mapping[str, Any], options: RehearseOptions) -> int:
     spec = parse_policy(policy)
     _refuse_what_cannot_be_rehearsed(spec)
     name = str(policy["metadata"].get("name", "policy"))
-    if not 1 <= options.runs <= MAX_RUNS:
-        raise RefusedError(
-            f"--runs is {options.runs}; between 1 and {MAX_RUNS} can be rehearsed", code="CAN-2006"
+    runs, pods = options.runs, options.replicas
+    if not (1 <= runs <= MAX_RUNS and 1 <= pods <= MAX_REPLICAS):
+        text = (
+            f"--runs is {runs} of 1 to {MAX_RUNS}, --replicas {pods} of 1 to {MAX_REPLICAS}: one is too many"
         )
+        raise RefusedError(text, code="CAN-2006")
     tasks = _tasks(options, lab_policy(spec))
     done = list(_shown(_rehearsed(tasks), len(tasks)))
     faulty = [run for task, run in zip(tasks, done, strict=True) if task.fault is not FaultKind.NONE]
@@ -99,9 +101,6 @@ def _refuse_what_cannot_be_rehearsed(spec: CanaryPolicySpec) -> None:
     if spec.mode is Mode.OBSERVE:
         text = "spec.mode: Observe touches nothing, so there is nothing to rehearse; write Enforce in a copy of it"
         raise RefusedError(text, code="CAN-4203")
-    if spec.route.kind == "EndpointSlice":
-        text = "spec.route.kind: EndpointSlice cannot be rehearsed yet; name an HTTPRoute in a copy of the policy"
-        raise RefusedError(text, code="CAN-4203")
 
 
 def lab_policy(spec: CanaryPolicySpec) -> dict[str, Any]:
@@ -109,10 +108,11 @@ def lab_policy(spec: CanaryPolicySpec) -> dict[str, Any]:
     given = spec.source.scrape or spec.source.prometheus
     every = format_duration(given.every if given else timedelta(seconds=1))
     scrape = {"port": manifests.PORT_NAME, "path": "/metrics", "every": every}
+    by_pods = spec.route.kind == "EndpointSlice"
     own = {
         "target": {"name": manifests.NAME},
         "service": manifests.NAME,
-        "route": {"kind": "HTTPRoute", "name": manifests.NAME},
+        "route": {"kind": "EndpointSlice"} if by_pods else {"kind": "HTTPRoute", "name": manifests.NAME},
         "source": {"scrape": scrape},
         "onCall": {"sinks": []},
     }
@@ -126,7 +126,7 @@ def rehearse_once(task: Task) -> Rehearsed:
     """Simulate one run, from the push to its end or to the end of the time that was given."""
     options = task.options
     world = World(rate=options.orders_per_second)
-    scenario = Scenario(Setting(world=world, policy=task.policy, seed=task.seed))
+    scenario = Scenario(Setting(world=world, policy=task.policy, replicas=options.replicas, seed=task.seed))
     at = options.at_seconds
     bug = {"SHOP_BUG": task.fault.value, "SHOP_BUG_DROP": f"{options.drop:g}", "SHOP_BUG_AFTER": f"{at:g}"}
     scenario.push({} if task.fault is FaultKind.NONE else bug)
