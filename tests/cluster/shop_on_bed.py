@@ -29,6 +29,7 @@ from canary.kube.resources import (
     CANARYPOLICIES,
     CANARYRUNS,
     DEPLOYMENTS,
+    ENDPOINTSLICES,
     HTTPROUTES,
     PODS,
     Ref,
@@ -305,6 +306,11 @@ class Shop:
         weights = self.chronicle.weights()
         return weights[-1][1] if weights else 0
 
+    def sliced(self) -> list[str]:
+        """Return the pods that canary's EndpointSlice names, where a policy splits by pods."""
+        stored = self.bed.admin.get(ENDPOINTSLICES.at(self.namespace, side_name(manifests.NAME))) or {}
+        return [each["targetRef"]["name"] for each in stored.get("endpoints") or []]
+
     def pods(self, **labels: str) -> list[Object]:
         """Return the pods that are not ending, of the Deployment or with these labels."""
         selector = ",".join(f"{name}={value}" for name, value in (labels or {"app": manifests.NAME}).items())
@@ -382,6 +388,12 @@ def side_ppm(route: Object) -> int:
     side = sum(int(ref.get("weight", 1)) for ref in refs if ref["name"] == side_name(manifests.NAME))
     whole = sum(int(ref.get("weight", 1)) for ref in refs)
     return round(side * 1_000_000 / whole) if whole else 0
+
+
+def failed_at_gateways(sales: Message) -> int:
+    """Return the requests that no pod answered; a healthy shop itself answers one in a thousand with an error."""
+    by_shops = sum(each["failed"] for version, each in sales["by_version"].items() if version)
+    return sales["total"]["failed"] - by_shops
 
 
 def spec_is_the_teams(shop: Shop) -> bool:

@@ -19,7 +19,7 @@ import chart
 import pytest
 import yaml
 from cluster_bed import ACCOUNTS, INSTALLED, Bed
-from controller_rights import Right, granted, rules_of, used
+from controller_rights import REACHES, Right, granted, rules_of, used
 from shop_on_bed import Shop, shop_open
 
 from canary.api.marks import TRUE, Mark
@@ -32,6 +32,7 @@ Object = dict[str, Any]
 SHOP = "installed"
 RATE = 40.0  # orders a second
 FIVE_PERCENT = {"steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}]}
+BY_PODS = {"route": {"kind": "EndpointSlice"}, "tier": 2, "steps": [{"weight": "25%"}]}
 PROMISE_SECONDS, LIMIT_SECONDS, UNDISTURBED_SECONDS = 30.0, 120.0, 30.0
 LATE_SECONDS = 15.0  # on a machine that plays other shops at the same time
 PROGRAMS = {
@@ -61,17 +62,17 @@ class Notes:
 class Installation:
     """The chart, installed, and its programs."""
 
-    def __init__(self, bed: Bed, shop: Shop, ending: ExitStack) -> None:
-        self.bed = bed
+    def __init__(self, shop: Shop, ending: ExitStack, *values: str) -> None:
+        self.bed = bed = shop.bed
         self._ending = ending
         self._processes: list[subprocess.Popen[bytes]] = []
-        bed.namespace(INSTALLED, RESTRICTED)
-        flags = (
-            "--set",
-            f"namespace={SHOP},cluster=bed,uninstall.detach=false,sinks.webhooks[0].name=on-call",
-        )
-        flags += ("--set", f"sinks.webhooks[0].url={shop.pages.url}/page")
+        values += (f"namespace={shop.namespace}", "cluster=bed", "uninstall.detach=false")
+        values += ("sinks.webhooks[0].name=on-call", f"sinks.webhooks[0].url={shop.pages.url}/page")
+        flags = ("--set", ",".join(values))
         self.helm("upgrade", "--install", "canary", str(chart.CHART), "--take-ownership", *flags)
+        bed.until(lambda: len(bed.admin.list(PODS, INSTALLED)) == 3, "the chart's pods are admitted")
+        words = ("label", "namespace", shop.namespace, f"{Mark.GUARDED}={TRUE}")
+        assert bed.kubectl("admin", *words).returncode == 0
 
     def helm(self, *words: str) -> str:
         kubeconfig = str(self.bed.kubeconfig("admin"))
@@ -152,10 +153,8 @@ def crds(bed: Bed) -> set[str]:
 @pytest.fixture(scope="module")
 def notes(bed: Bed) -> Iterator[Notes]:
     with shop_open(bed, SHOP, RATE) as shop, ExitStack() as ending:
-        installed = Installation(bed, shop, ending)
-        bed.until(lambda: len(bed.admin.list(PODS, INSTALLED)) == 3, "the chart's pods are admitted")
-        words = ("label", "namespace", SHOP, f"{Mark.GUARDED}={TRUE}")
-        assert bed.kubectl("admin", *words).returncode == 0
+        bed.namespace(INSTALLED, RESTRICTED)
+        installed = Installation(shop, ending)
         logs = {f"controller {number}": installed.start("controller", number) for number in (1, 2)}
         logs["sentinel"] = installed.start("sentinel")
         shop._log = logs["controller 1"]  # whose last words tell why something did not come
@@ -239,6 +238,31 @@ def test_the_sentinel_needs_every_right_that_it_has(notes: Notes) -> None:
         ("patch", others),
     }  # where somebody writes in between, or serves gRPC
     assert notes.rights["sentinel"][0] | rarer == granted(rules_of("sentinel"))
+
+
+@pytest.mark.usefixtures("notes")
+def test_with_the_right_to_slices_a_dead_controllers_slice_is_emptied_and_nothing_more_is_asked(
+    bed: Bed,
+) -> None:
+    with shop_open(bed, "by-pods", RATE) as shop, ExitStack() as ending:
+        installed = Installation(shop, ending, "endpointSlices=true")
+        shop._log = installed.start("controller", 3)
+        installed.start("sentinel", 2)
+        shop.protect(**BY_PODS)
+        shop.push()
+        shop.until(lambda: len(shop.sliced()) == 1, "one pod is named")
+        time.sleep(UNDISTURBED_SECONDS)
+        assert len(shop.sliced()) == 1, "the sentinel disturbs a controller that beats"
+        installed.kill_controllers()
+        shop.until(lambda: not shop.sliced(), "the sentinel empties the slice", LIMIT_SECONDS)
+        rights = {name: used(bed.audit_log, user, {shop.namespace}) for name, user in ACCOUNTS.items()}
+        installed.helm("uninstall", "canary")
+        total = shop.close_shop()["total"]
+    for account, (allowed, denied) in rights.items():
+        assert denied == set()
+        assert ("patch", "discovery.k8s.io/endpointslices") in allowed
+        assert allowed <= granted(rules_of(account, *REACHES, "slices"))
+    assert (total["wanted"] - total["placed"], total["broken"]) == (0, 0)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=" ".join)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cluster_bed import USERS, Bed
 from controller_rights import granted, rarer, rules_of, used
-from shop_on_bed import COLLAPSE, Seen, Shop, shop_open
+from shop_on_bed import COLLAPSE, Seen, Shop, failed_at_gateways, shop_open
 
 from canary.api.marks import side_name
 from canary.api.reasons import Phase
@@ -147,12 +147,7 @@ def test_the_customers_lost_few_orders_and_met_no_error(collapse: Notes) -> None
     lost = new["wanted"] - new["placed"]
     assert 0 < lost < 60
     assert total["wanted"] - total["placed"] == lost, "customers of the old version lost orders, too"
-    assert (total["failed"] - failed_by_shops(collapse), total["broken"]) == (0, 0)
-
-
-def failed_by_shops(notes: Notes) -> int:
-    """A healthy shop itself answers one request in a thousand with an error; what is beyond it, a gateway said."""
-    return sum(sales["failed"] for version, sales in notes.sales["by_version"].items() if version)
+    assert (failed_at_gateways(collapse.sales), total["broken"]) == (0, 0)
 
 
 def test_the_old_pods_served_on_untouched_while_the_change_was_held(collapse: Notes) -> None:
@@ -215,7 +210,7 @@ def test_a_promotion_loses_no_order_and_no_request(healthy: Notes) -> None:
     total = healthy.sales["total"]
     assert total["requests"] > 1000
     assert total["wanted"] - total["placed"] == 0
-    assert (total["failed"] - failed_by_shops(healthy), total["broken"]) == (0, 0)
+    assert (failed_at_gateways(healthy.sales), total["broken"]) == (0, 0)
 
 
 # -- rights ----------------------------------------------------------------------------------------------------------

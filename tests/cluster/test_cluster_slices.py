@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from cluster_bed import CLUSTERROLEBINDINGS, CLUSTERROLES, USERS, Bed
-from controller_rights import Right, granted, rules_of, used
-from shop_on_bed import COLLAPSE, Shop, shop_open
+from controller_rights import REACHES, granted, rarer, rules_of, used
+from shop_on_bed import COLLAPSE, Shop, failed_at_gateways, shop_open, spec_is_the_teams
 
 from canary.api.reasons import Phase
 from canary.kube.client import Intent
@@ -121,11 +121,6 @@ def splitting(bed: Bed) -> Bed:
     return bed
 
 
-def named(shop: Shop) -> list[str]:
-    stored = shop.bed.admin.get(ENDPOINTSLICES.at(shop.namespace, SIDE)) or {}
-    return [each["targetRef"]["name"] for each in stored.get("endpoints") or []]
-
-
 def tidied(shop: Shop) -> None:
     shop.until(lambda: (shop.run().get("status") or {}).get("tidiedAt"), "everything is given back")
     shop.until(lambda: not shop.exists(ENDPOINTSLICES, SIDE), "the slice is gone")
@@ -138,10 +133,10 @@ def test_a_collapse_in_one_pod_of_four_is_taken_back_by_emptying_the_slice(split
         shop.start_controller()
         shop.protect(**POLICY)
         shop.push({**COLLAPSE, "SHOP_BUG_AFTER": "20"})
-        shop.until(lambda: len(named(shop)) == 1, "one pod is named", 120)
+        shop.until(lambda: len(shop.sliced()) == 1, "one pod is named", 120)
         assert (shop.run()["status"]["allowedWeightPpm"], shop.ready_pods()) == (250_000, 3)
         shop.reach(Phase.ROLLED_BACK)
-        assert named(shop) == []
+        assert shop.sliced() == []
         tidied(shop)
         total = shop.close_shop()["total"]
     lost = total["wanted"] - total["placed"]
@@ -161,10 +156,16 @@ def test_a_healthy_change_is_promoted_by_pods_and_needs_no_more_rights_than_the_
         said = [entry["message"] for entry in shop.run()["status"]["timeline"]]
         sales = shop.close_shop()
     assert any("with customers on the roll" in message for message in said)
-    assert (sales["total"]["wanted"] - sales["total"]["placed"], sales["total"]["broken"]) == (0, 0)
+    total = sales["total"]
+    assert total["requests"] > 1000
+    assert (total["wanted"] - total["placed"], total["broken"], failed_at_gateways(sales)) == (0, 0, 0)
+    assert spec_is_the_teams(shop)
     allowed, denied = used(splitting.audit_log, USERS["controller"][0], {"pods-collapse", "pods-healthy"})
-    slices: set[Right] = {right for right in allowed if right[1].endswith("/endpointslices")}
-    assert not denied
-    rarer = {("get", "discovery.k8s.io/endpointslices")}  # a kill whose patch no longer fits
-    reading = {("list", "discovery.k8s.io/endpointslices")}
-    assert slices | rarer == granted(rules_of("controller", "slices")) | reading
+    assert denied == set()
+    routes = "gateway.networking.k8s.io/httproutes"  # of other policies
+    others = {
+        ("get", routes),
+        ("patch", routes),
+        ("get", "discovery.k8s.io/endpointslices"),
+    }  # a kill that met a write
+    assert allowed | rarer() | others == granted(rules_of("controller", *REACHES, "slices"))
