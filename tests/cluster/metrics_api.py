@@ -1,22 +1,28 @@
 """The CPU of pods as autoscalers ask for it: an API server of our own for metrics.k8s.io, behind an APIService.
 
 `Metrics(bed)` is registered from its making until `close`. The real API server sends it what the real autoscaler asks,
-and `load` says how many thousandths of a core all pods of a question together use now; they share it evenly.
+and `load` says how many thousandths of a core all pods of a question together use now; they share it evenly. Here is,
+too, the real autoscaler that obeys these figures.
 """
 
 import json
 import ssl
 import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cluster_bed import Bed
+from shop_on_bed import Shop
 
 from canary.kube.client import Intent
 from canary.kube.pods import SERVICE_LABEL
-from canary.kube.resources import ENDPOINTSLICES, PODS, SERVICES, Ref, Resource
+from canary.kube.resources import ENDPOINTSLICES, HPAS, PODS, SERVICES, Ref, Resource
+from canary.lab import manifests
 
 APISERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 GROUP, VERSION = "metrics.k8s.io", "v1beta1"
@@ -24,6 +30,11 @@ ROOT = f"/apis/{GROUP}/{VERSION}"
 REGISTRATION = APISERVICES.at("", f"{VERSION}.{GROUP}")
 ADDRESS, PORT, NAME, HOME = "10.77.0.4", 28443, "pod-metrics", "kube-system"
 WINDOW = "1s"
+FEW, MANY = 3, 6  # pods; a shop opens with the few
+TARGET_MILLIS = 50  # of a core, a pod
+QUIET, BUSY = 60, MANY * TARGET_MILLIS  # thousandths of a core of all pods together
+WINDOW_SECONDS, SCALED_SECONDS = 5, 60.0
+BEHAVIOR = {"scaleDown": {"stabilizationWindowSeconds": WINDOW_SECONDS}}
 Object = dict[str, Any]
 DISCOVERED: Object = {
     "kind": "APIResourceList",
@@ -144,3 +155,39 @@ class Metrics:
                 """Say nothing."""
 
         return Handler
+
+
+@contextmanager
+def metrics_open(bed: Bed) -> Generator[Metrics]:
+    """Serve figures for a while."""
+    metrics = Metrics(bed)
+    try:
+        yield metrics
+    finally:
+        metrics.close()
+
+
+def autoscaler(namespace: str) -> Object:
+    """Return the autoscaler of a shop that has the few pods, or the many."""
+    cpu = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": f"{TARGET_MILLIS}m"}}
+    return HPAS.at(namespace, manifests.NAME).manifest(
+        spec={
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": manifests.NAME},
+            "minReplicas": FEW,
+            "maxReplicas": MANY,
+            "metrics": [{"type": "Resource", "resource": cpu}],
+            "behavior": BEHAVIOR,
+        }
+    )
+
+
+def wanted(shop: Shop) -> int:
+    return int(shop.deployment()["spec"]["replicas"])
+
+
+def scaled(shop: Shop, metrics: Metrics, millis: int, pods: int) -> float:
+    """Report a load, wait until the Deployment wants so many pods, and return how long that took."""
+    began = time.monotonic()
+    metrics.load[shop.namespace] = millis
+    shop.until(lambda: wanted(shop) == pods, f"{millis}m scale the shop to {pods} pods", SCALED_SECONDS)
+    return time.monotonic() - began

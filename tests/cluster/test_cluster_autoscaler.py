@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 from cluster_bed import Bed
-from metrics_api import Metrics
+from metrics_api import (
+    BUSY,
+    FEW,
+    MANY,
+    QUIET,
+    SCALED_SECONDS,
+    Metrics,
+    autoscaler,
+    metrics_open,
+    scaled,
+    wanted,
+)
 from shop_on_bed import Shop, shop_open
 
 from canary.api.reasons import Phase
@@ -23,12 +34,7 @@ pytest_plugins = ["cluster_fixtures"]
 Object = dict[str, Any]
 NAMESPACE = "autoscaled"
 RATE = 40.0  # orders a second
-FEW, MANY = 3, 6  # pods; a shop opens with the few
-TARGET_MILLIS = 50  # of a core, a pod
-QUIET, BUSY = 60, MANY * TARGET_MILLIS  # thousandths of a core of all pods together
-WINDOW_SECONDS, SCALED_SECONDS = 5, 60.0
 WATCHED_SECONDS = 20.0  # several times the window, and ten looks of the autoscaler
-BEHAVIOR = {"scaleDown": {"stabilizationWindowSeconds": WINDOW_SECONDS}}
 POLICY = {
     "steps": [{"weight": "5%"}, {"weight": "100%", "approval": True}],
     "drain": "2s",
@@ -51,48 +57,19 @@ class Notes:
     sales: Message = field(default_factory=dict[str, Any])
 
 
-def autoscaler() -> Object:
-    cpu = {"name": "cpu", "target": {"type": "AverageValue", "averageValue": f"{TARGET_MILLIS}m"}}
-    return HPAS.at(NAMESPACE, manifests.NAME).manifest(
-        spec={
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": manifests.NAME},
-            "minReplicas": FEW,
-            "maxReplicas": MANY,
-            "metrics": [{"type": "Resource", "resource": cpu}],
-            "behavior": BEHAVIOR,
-        }
-    )
-
-
 def stored(shop: Shop) -> Object:
     return shop.bed.admin.get(HPAS.at(NAMESPACE, manifests.NAME)) or {}
 
 
-def wanted(shop: Shop) -> int:
-    return int(shop.deployment()["spec"]["replicas"])
-
-
-def scaled(shop: Shop, metrics: Metrics, millis: int, pods: int) -> float:
-    """Report a load, wait until the Deployment wants so many pods, and return how long that took."""
-    began = time.monotonic()
-    metrics.load[NAMESPACE] = millis
-    shop.until(lambda: wanted(shop) == pods, f"{millis}m scale the shop to {pods} pods", SCALED_SECONDS)
-    return time.monotonic() - began
-
-
 @pytest.fixture(scope="module")
 def notes(bed: Bed) -> Iterator[Notes]:
-    metrics = Metrics(bed)
-    try:
-        with shop_open(bed, NAMESPACE, RATE) as shop:
-            yield play(shop, metrics)
-    finally:
-        metrics.close()
+    with metrics_open(bed) as metrics, shop_open(bed, NAMESPACE, RATE) as shop:
+        yield play(shop, metrics)
 
 
 def play(shop: Shop, metrics: Metrics) -> Notes:
     notes = Notes()
-    shop.apply(autoscaler())
+    shop.apply(autoscaler(NAMESPACE))
     shop.start_controller()
     shop.protect(**POLICY)
     scaled(shop, metrics, BUSY, MANY)

@@ -18,7 +18,7 @@ import pytest
 import troubled_shops as shops
 from cluster_bed import Bed
 from prometheus_on_bed import SOURCE
-from shop_on_bed import COLLAPSE, Shop, spec_is_the_teams
+from shop_on_bed import COLLAPSE, Shop, failed_at_gateways, spec_is_the_teams
 from troubled_shops import RATE, Stage, plain
 
 from canary.api.reasons import Phase
@@ -96,7 +96,7 @@ ROWS = {
         most_lost=100,
     ),
     "fought": Row(SAME + "a bot applies the route every 2 s", stage=plain(shops.route_applied_again), end=Phase.PAUSED),
-    "scaled": Row(SAME + "the Deployment is scaled from 3 to 6", stage=plain(shops.scaled_up)),
+    "scaled": Row(SAME + "an autoscaler goes from 3 pods to 6", stage=shops.autoscaled),
     "again": Row(SAME + "another such version is pushed", stage=plain(shops.pushed_again)),
     "agent": Row(
         SAME + "an agent and an administrator try nine roads each, the namespace's deletion too",
@@ -123,14 +123,13 @@ def play(bed: Bed, name: str, row: Row) -> Played:
 def _played(shop: Shop, run: dict[str, Any]) -> Played:
     sales, status = shop.close_shop(), run["status"]
     new = sales["by_version"].get(manifests.NEW) or {}
-    by_shops = sum(each["failed"] for version, each in sales["by_version"].items() if version)
     decided = status.get("decidedAt")
     first, last = new.get("first_lost_at"), new.get("last_at")
     return Played(
         outcome=status["phase"],
         reason=status.get("reason", ""),
         lost=sales["total"]["wanted"] - sales["total"]["placed"],
-        broken=sales["total"]["broken"] + sales["total"]["failed"] - by_shops,
+        broken=sales["total"]["broken"] + failed_at_gateways(sales),
         loss_seconds=last - first if first and last else None,
         gone_seconds=last - datetime.fromisoformat(decided).timestamp() if decided and last else None,
         left_ppm=shop.weight_ppm(),

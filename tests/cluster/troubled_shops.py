@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from cluster_bed import Bed
 from guarded_shop import guard_in_force, shop_under_guard
+from metrics_api import BUSY, MANY, QUIET, autoscaler, metrics_open, scaled
 from prometheus_on_bed import PROMETHEUS_URL, prometheus_open, scraped_pods
 from shop_on_bed import COLLAPSE, END_SECONDS, Shop, shop_open
 
@@ -66,12 +67,6 @@ def route_applied_again(shop: Shop) -> None:
         time.sleep(APPLY_SECONDS)
 
 
-def scaled_up(shop: Shop) -> None:
-    """Ask for twice the pods."""
-    done = shop.bed.kubectl("alice", "scale", TARGET, "--replicas=6", namespace=shop.namespace)
-    assert done.returncode == 0, done.stderr
-
-
 def pushed_again(shop: Shop) -> None:
     """Push another version that loses orders just the same, and wait for its run."""
     first = shop.run()["metadata"]["name"]
@@ -124,3 +119,13 @@ def watched_by_prometheus(bed: Bed, name: str) -> Generator[tuple[Shop, Trouble]
         shop.until(lambda: scraped_pods() == 3, "Prometheus has found the pods")
         shop.start_controller("--prometheus", PROMETHEUS_URL)
         yield shop, lambda _: prometheus.kill()
+
+
+@contextmanager
+def autoscaled(bed: Bed, name: str) -> Generator[tuple[Shop, Trouble]]:
+    """Open a shop with a real autoscaler, which then finds that twice the pods are needed."""
+    with metrics_open(bed) as metrics, shop_open(bed, name, RATE) as shop:
+        metrics.load[name] = QUIET
+        shop.apply(autoscaler(name))
+        shop.start_controller()
+        yield shop, lambda _: print(f"scaled within {scaled(shop, metrics, BUSY, MANY):.1f} s")
