@@ -24,7 +24,7 @@ from canary.errors import CanaryError, RefusedError
 from canary.kube import http_transport
 from canary.kube.client import Client, FieldManager
 from canary.kube.lease import HEARTBEAT_LEASE, HEARTBEAT_SECONDS
-from canary.kube.resources import CANARYRUNS, ENDPOINTSLICES, LEASES, Key, Ref, key_of
+from canary.kube.resources import CANARYRUNS, LEASES, Key, Ref, key_of
 from canary.traffic.brake import Cut, Object, exposes, places_on, stable_of, sweep
 from canary.traffic.route_hands import BRAKED, ClientHands
 
@@ -140,8 +140,6 @@ class Sentinel:
             try:
                 routes = self._client.list(resource, self._namespace, selector=f"{Mark.ATTACHED}={TRUE}")
             except CanaryError as error:
-                if resource == ENDPOINTSLICES and isinstance(error, RefusedError):
-                    continue  # a right that is given where policies split by pods
                 self._note(resource.plural, str(error))
                 continue
             self._note(resource.plural, "")

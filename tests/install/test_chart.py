@@ -365,6 +365,7 @@ def test_the_sentinel_may_see_who_beats_and_write_routes_and_that_is_all() -> No
     assert granted(rules_of("sentinel")) == {
         ("get", "coordination.k8s.io/leases"),
         ("get", f"{GROUP}/canaryruns"),
+        ("list", "discovery.k8s.io/endpointslices"),
         *((verb, route) for route in routes for verb in ("get", "list", "patch")),
     }
     (lease,) = rules_of("sentinel", "own")
@@ -382,7 +383,7 @@ def test_slices_are_written_only_where_the_values_say_so() -> None:
     assert writers() == set()
     given = writers("--set", "endpointSlices=true")
     assert {name.rpartition(":")[2] for name in given} == {"slices", "canary-operator", "canary-emergency"}
-    assert {verb for verb, _ in granted(rules_of("sentinel", "slices"))} == {"get", "list", "patch"}
+    assert {verb for verb, _ in granted(rules_of("sentinel", "slices"))} == {"get", "patch"}
     homes = of_kind(chart.rendered("--set", "endpointSlices=true", "--set", "namespace=shop"), "RoleBinding")
     assert {
         each["metadata"]["namespace"] for each in homes if each["metadata"]["name"].endswith(":slices")
