@@ -1,7 +1,8 @@
 """The promise of the demo, over 20 seeds: what a change that is broken costs in orders, and how soon it is taken back.
 
-Minutes long, so not a part of `make test`: `make acceptance`. CANARY_ACCEPTANCE_SUMMARY names a file for the measured
-figures as JSON (and beside it, as .md, a table); CANARY_ACCEPTANCE_AT_ONCE says how many demos share the machine.
+Minutes long, so not a part of `make test`: `make acceptance`, which prints a table of what was measured.
+CANARY_ACCEPTANCE_SUMMARY names a file for the figures as JSON; CANARY_ACCEPTANCE_AT_ONCE says how many demos share the
+machine.
 """
 
 import json
@@ -93,8 +94,8 @@ COLUMNS: dict[str, Callable[[Figures], float]] = {
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[Figures]]:
-    """Every demo, a few at a time."""
+def told(pytestconfig: pytest.Config) -> dict[str, list[Figures]]:
+    """Every demo, a few at a time; what they measured is printed."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         under_way = {
             promise.name: [pool.submit(demo, promise, seed) for seed in SEEDS] for promise in PROMISES
@@ -102,7 +103,8 @@ def told() -> dict[str, list[Figures]]:
         told = {name: [each.result() for each in demos] for name, demos in under_way.items()}
     if SUMMARY:
         Path(SUMMARY).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        Path(SUMMARY).with_suffix(".md").write_text(table(told), encoding="utf-8")
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{table(told)}")
     return told
 
 
