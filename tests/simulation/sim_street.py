@@ -12,7 +12,8 @@ from typing import Any
 from canary.api.people import People
 from canary.api.reasons import PPM, Phase, Reason, Verb
 from canary.core.decision import Limits, Run
-from canary.kube.resources import CANARYRUNS
+from canary.kube.client import Intent
+from canary.kube.resources import CANARYPOLICIES, CANARYRUNS, DEPLOYMENTS, Resource
 from canary.kube.transport import Transport
 from canary.lab import manifests
 from canary.lab.apiserver.history import Event
@@ -153,6 +154,13 @@ class Street(Scenario):
             [f"seed {self.setting.seed}", *lines, now, f"route {self.route_ppm()} ppm", *self.breaches]
         )
 
+    def lose_our_objects(self) -> None:
+        """Take policies and runs away behind everybody's back, as a restored or emptied store would."""
+        store = self.cluster.store
+        for kind in map(store.kinds.named, ("CanaryPolicy", "CanaryRun")):
+            for obj in store.select(kind, manifests.NAMESPACE):
+                store.delete(kind, (manifests.NAMESPACE, obj["metadata"]["name"]))
+
     # -- the witness -----------------------------------------------------------------------------------------------
 
     def _witness(self, event: Event) -> None:
@@ -177,6 +185,18 @@ class Street(Scenario):
             and weights.get(manifests.NAME, 1) > 0
         ):
             self.breaches.append(f"the lock was opened while the route says {weights}")
+
+
+def patch(street: Street, spec: dict[str, Any], resource: Resource = CANARYPOLICIES) -> None:
+    """Change the spec of the shop's policy, route or Deployment, as an administrator."""
+    street.admin.merge_patch(resource.at(*PLACE), {"spec": spec}, intent=Intent.NEUTRAL)
+
+
+def reapply_the_old_manifest(street: Street) -> None:
+    """Apply what Git had before the change; the lock is not in it."""
+    spec = manifests.deployment(street.setting.replicas, 8080)["spec"]
+    body = {"template": {**spec["template"], "spec": {"containers": spec["template"]["spec"]["containers"]}}}
+    patch(street, body, DEPLOYMENTS)
 
 
 def side_weights(route: Mapping[str, Any]) -> dict[str, int]:

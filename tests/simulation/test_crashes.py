@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
+from dying_roads import PROCESSES, ROADS, first_of_each, to_its_end, trouble_of
 from sim_faults import Crash, Dying, Moment
 from sim_street import COLLAPSE, Street, everything_is_back, side_ppm
 
@@ -20,26 +21,13 @@ from canary.kube.resources import HTTPROUTES
 from canary.lab import manifests
 
 EVERY_WRITE = os.environ.get("CANARY_SIMULATIONS", "") == "all"
-PROCESSES = 2
-ROADS = {
-    "promoted": ({}, Phase.PROMOTED, manifests.NEW),
-    "rolled-back": (COLLAPSE, Phase.ROLLED_BACK, manifests.OLD),
-}
 
 
 def play(road: str, dying: Dying, at: int = 0, moment: Moment = Moment.BEFORE) -> Street:
-    """Play a road to its end; where the controller dies, start another one and go on."""
-    bug, end, _ = ROADS[road]
+    """Play a road to its end, past a death of the controller at one write."""
     street = Street(wire=dying.wire)
     dying.count(at, moment, lambda: street.phase)
-    street.push(bug)
-    for _ in range(2):
-        try:
-            street.until(end).tidied()
-            break
-        except Crash:
-            street.restart()
-    return street
+    return to_its_end(street, road)
 
 
 def points(road: str) -> list[int]:
@@ -48,8 +36,7 @@ def points(road: str) -> list[int]:
     play(road, dying)
     if EVERY_WRITE:
         return list(range(1, len(dying.writes) + 1))
-    first = {write: number for number, write in reversed([*enumerate(dying.writes, 1)])}
-    return sorted(first.values())
+    return first_of_each(dying)
 
 
 @pytest.mark.parametrize("moment", Moment)
@@ -69,16 +56,8 @@ def test_a_controller_that_dies_at_any_write_ends_in_the_right_place(
 
 def survive(road: str, moment: Moment, number: int) -> str:
     """Play a road with a death at one write; return what is wrong in the end, or nothing."""
-    _, end, serving = ROADS[road]
-    try:
-        street = play(road, Dying(), number, moment)
-        assert street.phase is end, street.told()
-        assert len(street.runs) == 1, "another run was started"
-        assert not street.run.status.held_by, f"an invariant was broken: {street.told()}"
-        everything_is_back(street, serving)
-    except AssertionError as error:
-        return f"died {moment.value} write {number}: {error}"
-    return ""
+    said = trouble_of(road, lambda: play(road, Dying(), number, moment), everything_is_back)
+    return f"died {moment.value} write {number}: {said}" if said else ""
 
 
 def test_a_rollback_that_died_between_two_routes_is_a_new_version_of_both():

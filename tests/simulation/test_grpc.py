@@ -43,9 +43,6 @@ def test_a_grpc_route_that_no_run_looks_after_goes_back_to_stable():
     street = GrpcStreet(policy=short_policy(route={"kind": "GRPCRoute"}))
     street.push()
     assert street.run_until(lambda: street.route_ppm() > 0, 60), street.told()
-    store = street.cluster.store
-    for kind in ("CanaryPolicy", "CanaryRun"):
-        for obj in store.select(store.kinds.named(kind), manifests.NAMESPACE):
-            store.delete(store.kinds.named(kind), (manifests.NAMESPACE, obj["metadata"]["name"]))
+    street.lose_our_objects()
     street.run_for(100)
     everything_is_back(street, manifests.OLD)

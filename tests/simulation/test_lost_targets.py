@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sim_street import PLACE, Street, everything_is_back, short_policy, side_weights
-from test_roads import reapply_the_old_manifest
+from sim_street import PLACE, Street, everything_is_back, reapply_the_old_manifest, short_policy, side_weights
 from test_safety import RESET, a_street, ruled
 
 from canary.api.reasons import PPM, Opening, Phase, Reason, Verb

@@ -3,8 +3,7 @@
 import time
 from datetime import timedelta
 
-from sim_street import PLACE, Street, everything_is_back, short_policy
-from test_roads import reapply_the_old_manifest
+from sim_street import PLACE, Street, everything_is_back, reapply_the_old_manifest, short_policy
 from test_safety import DANA, PEOPLE, PRIYA, RESET, SAM, STEPS, ruled
 
 from canary.alerts.outbox import Subscription

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sim_faults import Crash, Dying, Moment
+from dying_roads import PROCESSES, ROADS, first_of_each, to_its_end, trouble_of
+from sim_faults import Dying, Moment
 from sim_street import COLLAPSE, Street, bare, everything_is_back, short_policy
 
 from canary.api.marks import Mark
@@ -30,7 +31,6 @@ from canary.traffic.route_hands import ClientHands
 
 SIDE, SYSTEM = f"{manifests.NAME}-canary", "canary-system"
 STEPS = [{"weight": "20%"}, {"weight": "50%"}]
-PROCESSES = 2
 PLACE = (manifests.NAMESPACE, manifests.NAME)
 
 
@@ -111,49 +111,27 @@ def test_an_abort_empties_the_slice_at_once():
     all_is_back(street, manifests.OLD)
 
 
-ROADS = {
-    "promoted": ({}, Phase.PROMOTED, manifests.NEW),
-    "rolled-back": (COLLAPSE, Phase.ROLLED_BACK, manifests.OLD),
-}
-
-
 def play(road: str, dying: Dying, at: int = 0) -> SliceStreet:
-    bug, end, _ = ROADS[road]
     street = SliceStreet(wire=dying.wire, policy={"steps": STEPS[1:]})
     dying.count(at, Moment.AFTER, lambda: street.phase)
-    street.push(bug)
-    for _ in range(2):
-        try:
-            street.until(end, limit=300).tidied()
-            break
-        except Crash:
-            street.restart()
-    return street
+    return to_its_end(street, road, limit=300)
 
 
 @pytest.mark.parametrize("road", ROADS)
 def test_a_controller_that_dies_after_any_kind_of_write_ends_in_the_right_place(road: str):
     dying = Dying()
     play(road, dying)
-    first = {write: number for number, write in reversed([*enumerate(dying.writes, 1)])}
+    first = first_of_each(dying)
     assert len(first) > 10
     with ProcessPoolExecutor(PROCESSES) as pool:
-        for said in pool.map(partial(survive, road), sorted(first.values())):
+        for said in pool.map(partial(survive, road), first):
             assert not said, said
 
 
 def survive(road: str, number: int) -> str:
     """Play a road with a death after one write; return what is wrong in the end, or nothing."""
-    _, end, serving = ROADS[road]
-    try:
-        street = play(road, Dying(), number)
-        assert street.phase is end, street.told()
-        assert len(street.runs) == 1, "another run was started"
-        assert not street.run.status.held_by, f"an invariant was broken: {street.told()}"
-        all_is_back(street, serving)
-    except AssertionError as error:
-        return f"died after write {number}: {error}"
-    return ""
+    said = trouble_of(road, lambda: play(road, Dying(), number), all_is_back)
+    return f"died after write {number}: {said}" if said else ""
 
 
 def scale(street: Street, pods: int) -> None:
@@ -227,10 +205,7 @@ def test_a_slice_that_no_run_looks_after_is_emptied_and_goes():
     street = SliceStreet(policy={"bake": {"duration": "1000s"}})
     street.push()
     street.sliced()
-    store = street.cluster.store
-    for kind in ("CanaryPolicy", "CanaryRun"):
-        for obj in store.select(store.kinds.named(kind), manifests.NAMESPACE):
-            store.delete(store.kinds.named(kind), (manifests.NAMESPACE, obj["metadata"]["name"]))
+    street.lose_our_objects()
     street.run_for(100)
     all_is_back(street, manifests.OLD)
 

@@ -1,6 +1,6 @@
 """A refusal of the embedded API server, as the `Status` object that Kubernetes clients know.
 
-Raised by the store, the patches, the schemas and the admission rules; `apiserver.py` turns it into an answer.
+Raised by the store, the patches, the schemas and the admission rules; `protocol.py` turns it into an answer.
 It stands outside the tree of `canary.errors` on purpose: it is what a *server* says, and `kube/client.py`
 translates.
 """

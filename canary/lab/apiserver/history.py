@@ -2,7 +2,7 @@
 
 A watch says from which version on and gets what came after, or a 410 when that was forgotten. A selector is
 obeyed as the real server does: an object that begins to match is ADDED, one that ceases to is DELETED. Used
-by `store.py` (writes) and `apiserver.py` (reads).
+by `store.py` (writes) and `protocol.py` (reads).
 """
 
 import threading

@@ -1,6 +1,6 @@
 """A watch: what changed after a version, as the lines that an API server streams.
 
-Made by `apiserver.py`, iterated by a connection's thread (or by the in-process transport), closed from any
+Made by `protocol.py`, iterated by a connection's thread (or by the in-process transport), closed from any
 thread. A forgotten version is told as an ERROR event with code 410. A watch that does not follow ends where a
 real one would begin to wait: simulated clients poll, because nobody else could move the clock meanwhile.
 """

@@ -2,7 +2,7 @@
 
 In go pods from the lab's controllers; out come real listeners on loopback addresses and `report`s of their state,
 crash loops with back-off among it. `truth()` gives what really happened to customers, for honest figures at the end;
-the controller under test never sees it. `lab/demo.py` makes one and closes it.
+the controller under test never sees it. `demo/stage.py` makes one and closes it.
 """
 
 import random
