@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from canary.api.approved import ApprovedText
 from canary.api.reasons import PPM, Mode, Origin
 from canary.api.types import (
     Condition,
@@ -310,7 +311,7 @@ class WentRound(Model):
     """When it was seen first."""
 
 
-class CanaryPolicyStatus(Model):
+class CanaryPolicyStatus(ApprovedText):
     """What the controller saw of the target."""
 
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] = 0

@@ -92,11 +92,20 @@ def parse_safety(raw: object) -> SafetyPolicySpec:
 
 def parse_approved(text: str) -> SafetyPolicySpec:
     """Return a text that was approved before, as a status keeps it; leniently: an older version may have kept it."""
+    return _approved(text, SAFETY_POLICY, SafetyPolicySpec)
+
+
+def parse_approved_policy(text: str) -> CanaryPolicySpec:
+    """Return the text of a CanaryPolicy that was approved before, as its status keeps it; leniently, too."""
+    return _approved(text, CANARY_POLICY, CanaryPolicySpec)
+
+
+def _approved(text: str, kind: Kind, model: type[M]) -> M:
     try:
         spec: Any = json.loads(text)
     except ValueError as error:
-        raise InvalidObject(SAFETY_POLICY.name, [Problem("status.effective", "is not JSON")]) from error
-    return _validated_leniently(spec, SAFETY_POLICY, SafetyPolicySpec, "status.effective")
+        raise InvalidObject(kind.name, [Problem("status.effective", "is not JSON")]) from error
+    return _validated_leniently(spec, kind, model, "status.effective")
 
 
 def parse_safety_status(raw: object) -> SafetyPolicyStatus:

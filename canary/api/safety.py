@@ -10,13 +10,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from canary.api.approved import ApprovedText
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import PPM
 from canary.api.types import (
     Condition,
     Count,
     DefaultedPercent,
-    Digest,
     Duration,
     Model,
     Name,
@@ -316,20 +316,7 @@ class SpentBudget(Model):
     """Orders lost."""
 
 
-class WeakerText(Model):
-    """A weaker text that waits for approval; the last approved one stays in force."""
-
-    digest: Digest
-    """Digest of the weaker text: what an approval of it names."""
-    since: Timestamp
-    """Since when it waits."""
-    fields: Annotated[list[Word], Field(max_length=32)] = []
-    """Fields that became weaker."""
-    missing: Sentence = ""
-    """Who approved it, and who still has to."""
-
-
-class SafetyPolicyStatus(Model):
+class SafetyPolicyStatus(ApprovedText):
     """What the controller saw."""
 
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] = 0
@@ -340,12 +327,6 @@ class SafetyPolicyStatus(Model):
     """This policy rules now."""
     covered: Count = 0
     """Workloads of these tiers that have a CanaryPolicy in mode Enforce."""
-    effective_digest: Digest | None = None
-    """Digest of the last approved text."""
-    effective: Annotated[str, Field(max_length=65536)] = ""
-    """The last approved text, as JSON: while a weaker one waits, nothing is weaker than this."""
-    weaker: WeakerText | None = None
-    """A weaker text that waits for approval."""
     brake: BrakeStatus | None = None
     """The brake, while it is on."""
     brake_released_at: Timestamp | None = None

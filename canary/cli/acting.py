@@ -30,7 +30,7 @@ from canary.cli.session import Session
 from canary.cli.targets import Found, find, parse_target
 from canary.cli.terminal import Terminal
 from canary.core.telling.explain import HEARTBEAT_STALE_SECONDS, MAX_ATTEMPTS, change_words
-from canary.core.telling.stored import StoredRun, ppm_of, under
+from canary.core.telling.stored import Raw, StoredRun, ppm_of, under, weaker_fields_of
 from canary.core.telling.wording import duration, no_such_step, plain, share
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.resources import CANARYPOLICIES
@@ -96,6 +96,12 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
     run = found.run
     named = parse_target(given.target).kind == "run"
     idle = not named and (run is None or run.final)
+    if (
+        verb is Verb.APPROVE
+        and parse_target(given.target).kind == "policy"
+        and weaker_fields_of(found.policy)
+    ):
+        return approval_of_text(session, given, found.policy or {}, CANARYPOLICIES.kind)
     if verb is Verb.APPROVE and idle and under(found.policy, "status", "wentRound"):
         return _review(found, given.reason.strip())
     if run is None:
@@ -113,6 +119,26 @@ def _asking(session: Session, verb: Verb, given: Namespace) -> Asking:
     about = f"{run.namespace}/{run.name}", run.text("spec", "digest")
     sign = signing(about, given.key, session.terminal) if verb is Verb.APPROVE and given.key else None
     return Asking(verb, run, given.reason.strip(), extra, sign=sign)
+
+
+def approval_of_text(session: Session, given: Namespace, stored: Raw, kind: str) -> Asking:
+    """Return the approval of a policy's weaker text; RefusedError: none waits, or the reason says too little."""
+    reason, name = given.reason.strip(), plain(under(stored, "metadata", "name"), 253)
+    digest = plain(under(stored, "status", "weaker", "digest"), 80)
+    if not digest:
+        raise RefusedError(f"no weaker text of {name or 'this policy'} waits for approval", code="CAN-2201")
+    check_reason(Verb.APPROVE, reason)
+    place = under(stored, "metadata", "namespace") or session.controller_namespace
+    about = StoredRun(
+        {"metadata": {"namespace": place, "name": name, "uid": under(stored, "metadata", "uid")}}
+    )
+    sign = signing((f"{place}/{name}", digest), given.key, session.terminal) if given.key else None
+    fields = ", ".join(weaker_fields_of(stored))
+    note = (
+        f"weaker in {fields}: `kubectl get {kind.lower()} {name} -o yaml` has the text, and status.effective"
+    )
+    session.terminal.note(f"{note} the one that rules until enough people have approved")
+    return Asking(Verb.APPROVE, about, reason, {"digest": digest}, kind=kind, sign=sign)
 
 
 def _review(found: Found, reason: str) -> Asking:
@@ -190,6 +216,10 @@ def check_reason(verb: Verb, reason: str) -> None:
 def preview(asking: Asking) -> list[str]:
     """Return what is asked, of whose change, and what it does to traffic."""
     run, verb = asking.run, asking.verb
+    if asking.kind == CANARYPOLICIES.kind and not under(run.raw, "spec", "revision"):
+        return [
+            "effect: with enough approvals the text is in force; a run under way ends, another begins by it"
+        ]
     if asking.kind == CANARYPOLICIES.kind:
         effect = "none on traffic: two people's review lets the next change begin, and makes it the last good version"
         return [

@@ -7,18 +7,18 @@ both in the controller's own namespace, where few may ask.
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from canary.api.reasons import Reason, Verb
-from canary.cli.acting import check_reason, signing
+from canary.cli.acting import approval_of_text, check_reason
 from canary.cli.arguments import access_of, add_access, add_output, add_patience, add_switch, add_text
 from canary.cli.documents import titled
 from canary.cli.exits import Exit
 from canary.cli.requests import ANSWER_SECONDS, Asking, create, wait_for_answer
 from canary.cli.session import Session
 from canary.cli.terminal import Terminal, aligned
-from canary.core.telling.stored import Raw, StoredRun, said_by, under, whole
+from canary.core.telling.stored import Raw, StoredRun, said_by, under, weaker_fields_of, whole
 from canary.core.telling.wording import age, moment, plain, seconds_between
 from canary.errors import RefusedError, UnavailableError
 from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
@@ -64,6 +64,16 @@ class Bypass:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Looser:
+    """A CanaryPolicy whose looser text waits for approval."""
+
+    policy: str
+    fields: list[str]
+    missing: str
+    way: str
+
+
 def configure(verb: str, parser: ArgumentParser) -> None:
     deeds = ("status", "resume", "approve")
     parser.add_argument("deed", choices=deeds, metavar="DEED", help="status, resume or approve")
@@ -102,7 +112,11 @@ def _status(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit
         waiting=[asdict(each) for each in waits],
         bypasses=[asdict(each) for each in bypasses],
     )
+    looser = _looser(session)
+    document["looser"] = [asdict(each) for each in looser]
     lines = [*_table(rulings), *_weaker(rulings), *_footer(waits, bypasses)]
+    lines += [f"looser policies that wait: {len(looser)}"] if looser else []
+    lines += [f"  {e.policy} ({', '.join(e.fields)}): {e.missing}; `{e.way}`" for e in looser[:8]]
     session.terminal.show(given.output, document, lines)
     return Exit.DONE
 
@@ -125,12 +139,6 @@ def ruling_of(stored: Raw, now: datetime) -> Ruling:
     )
 
 
-def weaker_fields_of(stored: Raw) -> list[str]:
-    """Return the fields in which a stored policy's text waits for approval."""
-    fields = under(stored, "status", "weaker", "fields")
-    return [plain(each, 64) for each in fields] if isinstance(fields, list) else []
-
-
 def waiting(runs: Sequence[StoredRun], now: datetime) -> list[Waiting]:
     """Return the runs that wait for approval, the longest first."""
     found = [each for each in runs if each.reason == Reason.APPROVALS_MISSING and not each.final]
@@ -144,6 +152,16 @@ def waiting(runs: Sequence[StoredRun], now: datetime) -> list[Waiting]:
         for run in found
     ]
     return sorted(waits, key=lambda each: -each.seconds)
+
+
+def _looser(session: Session) -> list[Looser]:
+    found: list[Looser] = []
+    for each in session.policies(None):
+        name, place = (plain(under(each, "metadata", key), 253) for key in ("name", "namespace"))
+        if fields := weaker_fields_of(each):
+            missing = plain(under(each, "status", "weaker", "missing"), 160)
+            found.append(Looser(f"{place}/{name}", fields, missing, f"canary approve {place}/policy/{name}"))
+    return found
 
 
 def _bypasses(session: Session, now: datetime) -> list[Bypass]:
@@ -211,13 +229,12 @@ def _asked(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit:
     if not given.name:
         raise RefusedError(f"name the safety policy: canary safety {verb} NAME")
     reason, ruling = given.reason.strip(), ruling_of(policies[0], session.now())
-    if not reason:
-        raise RefusedError(f"say why you {verb}: --reason TEXT. It stands in the record", code="CAN-2102")
+    check_reason(verb, reason)
     subject = {"name": ruling.policy, "namespace": session.controller_namespace}
     about = StoredRun({"metadata": {**subject, "uid": under(policies[0], "metadata", "uid")}})
     asking = Asking(verb, about, reason, kind=SAFETYPOLICIES.kind)
     if verb is Verb.APPROVE:
-        asking = _approval(session, given, policies[0], asking)
+        asking = approval_of_text(session, given, policies[0], SAFETYPOLICIES.kind)
     else:
         session.terminal.note(f"brake of {ruling.policy}: {ruling.brake or 'off'}")
         session.terminal.note(
@@ -234,22 +251,3 @@ def _asked(session: Session, given: Namespace, policies: Sequence[Raw]) -> Exit:
         raise RefusedError(f"{verb} refused: {answer.message}", code="CAN-2201")
     session.terminal.lines([f"{verb}: {answer.message}"])
     return Exit.DONE
-
-
-def _approval(session: Session, given: Namespace, stored: Raw, asking: Asking) -> Asking:
-    """Return the approval of the text that waits. Raise RefusedError where none does, or the reason is too short."""
-    fields, digest = weaker_fields_of(stored), plain(under(stored, "status", "weaker", "digest"), 80)
-    name = asking.run.name
-    if not digest:
-        raise RefusedError(f"no weaker text of {name} waits for approval", code="CAN-2201")
-    check_reason(Verb.APPROVE, asking.reason)
-    session.terminal.note(
-        f"weaker in {', '.join(fields)}: `kubectl get safetypolicy {name} -o yaml` has the text,"
-    )
-    session.terminal.note("and status.effective the one that rules until enough people have approved")
-    sign = (
-        signing((f"{asking.run.namespace}/{name}", digest), given.key, session.terminal)
-        if given.key
-        else None
-    )
-    return replace(asking, extra={"digest": digest}, sign=sign)

@@ -105,6 +105,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         waiting=_list(_object(text="workload run message", figure="seconds")),
         bypasses=_list(_object(text="workload requester reason", figure="seconds")),
+        looser=_list(_object(text="policy missing way", fields=_list(_TEXT))),
     ),
     "lint": _document(
         "lint", complaints=_list(_object(text="object says", outcome=_one_of("refused", "waits", "noted")))

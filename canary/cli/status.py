@@ -19,7 +19,7 @@ from canary.cli.terminal import Terminal
 from canary.core.telling.explain import Line, Scene
 from canary.core.telling.overview import idle_standing, newest
 from canary.core.telling.screen import COLUMNS, status_lines
-from canary.core.telling.stored import StoredRun, entries, under
+from canary.core.telling.stored import StoredRun, entries, under, weaker_fields_of
 from canary.core.telling.wording import age, moment, plain, seconds_between, table
 from canary.errors import CanaryError
 
@@ -43,6 +43,9 @@ def run(verb: str, given: Namespace, terminal: Terminal) -> Exit:
         _follow(session, found, found.run)
     else:
         _once(session, found.run, given.output)
+    if given.output in ("table", "wide") and (fields := weaker_fields_of(found.policy)):
+        way = f"canary approve {found.namespace}/policy/{plain(under(found.policy, 'metadata', 'name'), 253)}"
+        terminal.note(f"a weaker text of its policy waits for approval ({', '.join(fields)}): `{way}`")
     return Exit.DONE
 
 

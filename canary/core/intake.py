@@ -30,6 +30,7 @@ from canary.core.rules.origin import carried
 from canary.core.rules.patterns import findings
 from canary.core.rules.reviews import REVIEWERS, answers_to, review_owed, reviewed_by
 from canary.core.rules.templates import Earlier, Proposal
+from canary.core.rules.weakening import waits
 from canary.core.telling.explain import MAX_ATTEMPTS
 from canary.core.versions import Serving, remembered, with_good
 
@@ -45,7 +46,11 @@ def consider(policy: Policy, seen: Seen) -> Intake:
     intake = _with_strangers(_enforce(policy, seen, status), seen)
     text = "the policy enforces, and lets no change pass unjudged; `canary detach` sets mode Observe first"
     refused = [Answer(each.uid, each.name, False, text) for each in seen.bypasses]
-    return replace(intake, answers=(*intake.answers, *refused, *answers_to(seen.reviews)))
+    intake = replace(intake, answers=(*intake.answers, *refused, *answers_to(seen.reviews)))
+    if status.weaker is None:
+        return intake
+    way = f"`canary approve {policy.namespace}/policy/{policy.name}`, or apply the former text again"
+    return replace(intake, message=f"{intake.message}; {waits(status.weaker)}: {way}")
 
 
 def _with_strangers(intake: Intake, seen: Seen) -> Intake:
@@ -119,6 +124,9 @@ def _let_go(target: str, seen: Seen, status: CanaryPolicyStatus) -> Intake:
     workload, desired = seen.workload, seen.desired
     guarded = desired is not None and desired.guarded
     status = status.model_copy(update={"active_run": ""})
+    if guarded and seen.rival and not status.adopted:
+        text = f"mode Observe: {seen.rival} names this Deployment, too: nothing of it is let go; delete one"
+        return Intake(status, reason=Reason.OBSERVING, message=text)
     if isinstance(workload, Missing) or not (guarded or (status.adopted and workload.paused)):
         status = status.model_copy(update={"adopted": False})
         return Intake(status, reason=Reason.OBSERVING, message="mode Observe: nothing is held or touched")

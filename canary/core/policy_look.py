@@ -27,7 +27,10 @@ class Policy:
     uid: str
     generation: int
     spec: CanaryPolicySpec
+    """The text in force: as written, but nowhere looser than what was approved."""
     status: CanaryPolicyStatus
+    written: CanaryPolicySpec | None = None
+    """The text as written, where that is looser than the one in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Seen:
     """Why the target cannot be adopted, each with its remedy."""
     retries: tuple[Directive, ...]
     now: datetime
+    rival: str = ""
+    """What else names the target, while this policy has not adopted it; empty: nothing."""
     uncounted: str = ""
     """What the policy counts and no pod shows, as a clause for people; empty: nothing, or nobody could be asked."""
     bypasses: tuple[Directive, ...] = ()

@@ -94,7 +94,8 @@ def policies_by(settings: Settings) -> tuple[Policy, ...]:
         (
             by,
             Rule(
-                f"!({IS_DELETE}) || variables.collector || oldObject.spec.?mode.orValue('Enforce') != 'Enforce'",
+                f"!({IS_DELETE}) || variables.collector || (oldObject.spec.?mode.orValue('Enforce') != 'Enforce'"
+                " && !oldObject.?status.?adopted.orValue(false))",
                 "this CanaryPolicy is in force: set mode: Observe first, and wait until canary has given all back",
             ),
         ),

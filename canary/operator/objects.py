@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from canary.api.people import People
 from canary.api.read import (
     Reading,
+    parse_approved_policy,
     parse_policy,
     parse_policy_status,
     parse_request,
@@ -20,6 +21,7 @@ from canary.api.reasons import Verb
 from canary.core.decision import Limits, Run
 from canary.core.evidence import Directive
 from canary.core.policy_look import Policy
+from canary.core.rules.loosening import looser_fields, policy_in_force
 from canary.core.rules.reviews import Review
 from canary.core.telling.stored import under
 from canary.core.telling.wording import moment
@@ -73,14 +75,17 @@ def run_of(obj: Json, limits: Limits) -> Run:
 
 def policy_of(obj: Json) -> Policy:
     """Read a CanaryPolicy. Raise InvalidObject where it cannot be."""
-    meta = obj["metadata"]
+    meta, written, status = obj["metadata"], parse_policy(obj, Reading.LENIENT), parse_policy_status(obj)
+    approved = parse_approved_policy(status.effective) if status.effective else None
+    spec = policy_in_force(approved, written)
     return Policy(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
         generation=int(meta.get("generation", 0)),
-        spec=parse_policy(obj, Reading.LENIENT),
-        status=parse_policy_status(obj),
+        spec=spec,
+        status=status,
+        written=written if approved is not None and looser_fields(approved, written) else None,
     )
 
 

@@ -14,16 +14,19 @@ from typing import Any
 from canary.alerts.sink import Page
 from canary.api.change import ChangeAnnotation, OriginEvidence
 from canary.api.marks import TRUE, Mark
-from canary.api.read import InvalidObject
+from canary.api.read import InvalidObject, parse_approved_policy
 from canary.api.reasons import ConditionType, MissingReason, Opening, Reason, Verb
 from canary.api.run import CanaryRunSpec
 from canary.core.decision import Run
 from canary.core.evidence import Directive, Missing
 from canary.core.intake import consider, retries_of
 from canary.core.policy_look import Desired, Intake, Policy, Seen, Templates
+from canary.core.rules.loosening import looser_fields
 from canary.core.rules.reviews import Owed, Review
+from canary.core.rules.weakening import Weakening, Weaker, digest_of, late, waits, weighed
 from canary.core.telling import conditions
-from canary.core.telling.wording import duration
+from canary.core.telling.stored import under
+from canary.core.telling.wording import duration, plain
 from canary.errors import RefusedError
 from canary.kube import adoption, workload
 from canary.kube.client import AlreadyExistsError, Intent
@@ -72,8 +75,14 @@ class PolicyTicker:
         except InvalidObject as error:
             self._say(stored, {}, (Reason.POLICY_INVALID, str(error)))
             return CALM_SECONDS
+        asked = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, key.namespace))
+        requests: Sequence[Json] = [] if isinstance(asked, Missing) else asked
+        policy = self._weighed(policy, stored, requests)
+        if policy.written is not None and policy.status.effective_digest == digest_of(policy.written):
+            self._say(stored, policy.status.wire(), (Reason.POLICY_CHANGED, "a looser text is in force"))
+            return BUSY_SECONDS
         facts = self._facts(policy)
-        seen = self._thawed(policy, self._seen(policy, facts))
+        seen = self._thawed(policy, self._seen(policy, facts, requests))
         intake = consider(policy, seen)
         self._do(policy, intake, seen.runs)
         self._keep_good(policy, intake, facts)
@@ -83,6 +92,40 @@ class PolicyTicker:
             return BUSY_SECONDS
         return CALM_SECONDS if intake.reason in CALM and not seen.frozen_seconds else WAITING_SECONDS
 
+    # -- a looser text ---------------------------------------------------------------------------------------------
+
+    def _weighed(self, policy: Policy, stored: Json, requests: Sequence[Json]) -> Policy:
+        """Return the policy with the text that is approved by now, and with what waits; who approves is answered."""
+        now, weakening = self._hands.clock.now(), None
+        if policy.written is not None:
+            weakening = or_missing(lambda: self._weakening(policy, stored, requests))
+            if isinstance(weakening, Missing):
+                return policy
+        status = weighed(policy.status, policy.written or policy.spec, weakening, now)
+        if weakening is None:
+            return replace(policy, status=status)
+        for each in directives_for(requests, Asked(CANARYPOLICIES.kind, policy.uid, policy.name)):
+            if each.verb is Verb.APPROVE and each.digest == weakening.electorate.digest:
+                answer(self._hands, policy.namespace, weakening.answer(each, now))
+        if status.weaker is not None:
+            again = f"{status.weaker.digest[7:23]}{late(status.weaker, weakening.electorate.rules, now)}"
+            way = f"canary approve {policy.namespace}/policy/{policy.name} --reason ..."
+            body = f"{plain(waits(status.weaker))}\ndo this: {way}      or apply the former text again"
+            self._call(policy, (Reason.POLICY_WEAKER, again), ("a looser policy waits", body))
+        return replace(policy, status=status)
+
+    def _weakening(
+        self, policy: Policy, stored: Json, requests: Sequence[Json]
+    ) -> Weakening | Missing | None:
+        """Return what people said of a looser text; None where no safety policy asks anybody."""
+        ruling = self._rulebook.ruling(policy.spec.tier)
+        if policy.written is None or ruling is None or isinstance(ruling, Missing):
+            return ruling if isinstance(ruling, Missing) else None
+        fields = looser_fields(parse_approved_policy(policy.status.effective), policy.written)
+        weaker = Weaker(fields, digest_of(policy.written), ruling.spec.approvals)
+        asked = Asked(CANARYPOLICIES.kind, policy.uid, policy.name)
+        return self._rulebook.weakening(stored, asked, requests, weaker)
+
     # -- gather ----------------------------------------------------------------------------------------------------
 
     def _facts(self, policy: Policy) -> adoption.Facts | Missing:
@@ -91,10 +134,11 @@ class PolicyTicker:
         read = adoption.look if policy.status.adopted else adoption.gather
         return or_missing(lambda: read(self._hands.client, wish))
 
-    def _seen(self, policy: Policy, facts: adoption.Facts | Missing) -> Seen:
+    def _seen(self, policy: Policy, facts: adoption.Facts | Missing, requests: Sequence[Json]) -> Seen:
         runs = self._runs(policy)
-        answered = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, policy.namespace))
-        requests: Sequence[Json] = [] if isinstance(answered, Missing) else answered
+        if policy.written is not None:  # who approves a text reviews nothing
+            text = digest_of(policy.written)
+            requests = [each for each in requests if under(each, "spec", "digest") != text]
         retries, bypasses = _asked(policy, runs, requests)
         now, ruling = self._hands.clock.now(), self._rulebook.ruling(policy.spec.tier)
         return Seen(
@@ -103,6 +147,7 @@ class PolicyTicker:
             if isinstance(facts, Missing)
             else _desired(facts, proof_of(facts, runs, ruling, now)),
             runs=runs,
+            rival="" if isinstance(facts, Missing) else next(iter(facts.writers), ""),
             refusals=() if isinstance(facts, Missing) else self._refusals(policy, facts),
             retries=retries,
             bypasses=bypasses,
@@ -211,19 +256,25 @@ class PolicyTicker:
     def _call_if_overdue(self, policy: Policy, owed: Owed | None) -> None:
         """Call people, once a day, for a review that should have been done."""
         now = self._hands.clock.now()
-        late = owed.overdue(now) if owed is not None else timedelta()
-        if owed is None or late <= timedelta():
+        past = owed.overdue(now) if owed is not None else timedelta()
+        if owed is None or past <= timedelta():
             return
-        target = policy.spec.target.name
+        said = f"review overdue {duration(past.total_seconds())}", "no other change of it begins before"
+        again = f"{owed.about[-64:]}/{past.days}"
+        self._call(policy, (Reason.BYPASS_USED, again), (said[0], f"{owed.message}\n{said[1]}"))
+
+    def _call(self, policy: Policy, state: tuple[Reason, str], said: tuple[str, str]) -> None:
+        """Call people to decide something about the policy; once, as long as the `state` has the same name."""
+        (reason, again), (text, body), target = state, said, policy.spec.target.name
         opening = Opening.DECISION_NEEDED
         page = Page(
-            id=f"{policy.uid}/review/{owed.about[-64:]}/{late.days}"[:128],
+            id=f"{policy.uid}/{reason.value}/{again}"[:128],
             incident=self._teller.of_policy(policy.namespace, target, policy.uid),
             opening=opening,
-            reason=Reason.BYPASS_USED.value,
-            title=f"{opening.value} - review overdue {duration(late.total_seconds())}: {policy.namespace}/{target}",
-            body=f"{owed.message}\nno other change of it begins before",
-            at=now,
+            reason=reason.value,
+            title=f"{opening.value} - {text}: {policy.namespace}/{target}",
+            body=body,
+            at=self._hands.clock.now(),
         )
         self._teller.announce(page)
 

@@ -20,19 +20,19 @@ from canary.api.safety import SafetyPolicySpec
 from canary.api.types import format_timestamp
 from canary.core.decision import Run
 from canary.core.evidence import Directive, Evidence, Missing, Neighbour, Safety
-from canary.core.rules.approvals import signed_text
+from canary.core.rules.approvals import Electorate, approval_of, signed_text
 from canary.core.rules.effective import STRICTEST, Effective, effective, terms_of
 from canary.core.rules.limits import REPEATS_DAYS, orders_a_day
-from canary.core.rules.weakening import text_in_force
+from canary.core.rules.weakening import Weakening, Weaker, record_of_text, text_in_force
 from canary.core.telling.stored import StoredRun, under
 from canary.core.telling.wording import moment
-from canary.errors import CanaryError, RefusedError
+from canary.errors import CanaryError, RefusedError, UnavailableError
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.resources import SUBJECTACCESSREVIEWS
 from canary.operator.hands import Hands
 from canary.operator.look import Gathered
-from canary.operator.objects import Json, Shelf
+from canary.operator.objects import Asked, Json, Shelf, approvals_of
 
 logger = logging.getLogger(__name__)
 CENSUS_SECONDS = 1.0
@@ -134,6 +134,24 @@ class Rulebook:
         return {
             stored["metadata"]["name"]: self._read.read(stored) for stored in self._caches.policies.list()
         }
+
+    def weakening(self, stored: Json, asked: Asked, requests: Iterable[Json], weaker: Weaker) -> Weakening:
+        """Return what people said of a stored policy's weaker text. UnavailableError: it is not known who may."""
+        meta, people = stored["metadata"], self._hands.people()
+        about = asked.uid, meta.get("namespace") or self._hands.system, asked.name
+        given = [
+            approval_of(self.with_presence(each, f"{about[1]}/{asked.name}"), at)
+            for each, at in approvals_of(requests, asked)
+            if each.digest == weaker.digest
+        ]
+        may: dict[str, bool] = {}
+        for each in given:
+            answer = self.may_approve(about, each)
+            if answer is None:  # an answer that is given once stands: this look waits
+                raise UnavailableError(f"whether {each.requester} may approve is not known now")
+            may[each.requester] = answer
+        record = record_of_text(meta.get("annotations") or {}, people)
+        return Weakening(weaker.fields, Electorate(record, weaker.digest, weaker.rules, people, may), given)
 
     def _stored(self, names: Iterable[str]) -> list[Json]:
         wanted = set(names)

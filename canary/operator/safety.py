@@ -7,29 +7,25 @@ couriers. What a policy asks of a change is not decided here: the tickers of run
 from collections.abc import Mapping
 
 from canary.api.read import InvalidObject, parse_safety, parse_safety_status
-from canary.api.reasons import Mode
-from canary.api.run import Approval
 from canary.api.safety import SafetyPolicySpec, SafetyPolicyStatus
 from canary.core.evidence import Directive, Missing, Safety
-from canary.core.rules.approvals import Electorate, approval_of
 from canary.core.rules.effective import STRICTEST, Standing, standing, weaker_fields
 from canary.core.rules.oversight import Watched, oversee
 from canary.core.rules.weakening import (
     Weakening,
+    Weaker,
     digest_of,
-    record_of_text,
     rules_of_weakening,
     text_in_force,
 )
 from canary.core.telling.stored import under
-from canary.errors import UnavailableError
 from canary.kube.cache import Cache
 from canary.kube.client import Intent
 from canary.kube.patches import merge_diff
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES, Key
 from canary.operator.hands import Hands, answer
 from canary.operator.look import or_missing
-from canary.operator.objects import Asked, Json, approvals_of, directives_for
+from canary.operator.objects import Asked, Json, directives_for
 from canary.operator.rulebook import Rulebook, approved_of
 from canary.operator.tell import Teller
 
@@ -93,11 +89,17 @@ class SafetyTicker:
         if not cache.synced:
             return None
         tiers = set(spec.applies_to.tiers)
-        policies = [each for each in cache.list() if (under(each, "spec", "tier") or 1) in tiers]
+        policies = [each for each in cache.list() if self._tier_of(each) in tiers]
         return {
             f"{each['metadata']['namespace']}/{under(each, 'spec', 'target', 'name')}": is_held(each)
             for each in policies
         }
+
+    def _tier_of(self, stored: Json) -> object:
+        try:
+            return self._hands.policies.read(stored).spec.tier
+        except InvalidObject:
+            return under(stored, "spec", "tier") or 1
 
     def _directives(self, uid: str, name: str) -> tuple[Directive, ...]:
         """Return what people ask of the policy: in the controller's own namespace, where few may ask."""
@@ -112,26 +114,14 @@ class SafetyTicker:
         fields = weaker_fields(approved, written) if approved is not None else []
         if approved is None or not fields:
             return None
-        name, system, digest = meta["name"], self._hands.system, digest_of(written)
-        asked = Asked(SAFETYPOLICIES.kind, meta["uid"], name)
-        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, system))
-        words = [] if isinstance(requests, Missing) else approvals_of(requests, asked)
-        given = [
-            approval_of(self._rulebook.with_presence(each, f"{system}/{name}"), at)
-            for each, at in words
-            if each.digest == digest
-        ]
-        may = {each.requester: self._may_approve((meta["uid"], system, name), each) for each in given}
-        rules = rules_of_weakening(name, approved, self._rulebook.policies(), self._hands.clock.now())
-        people = self._hands.people()
-        record = record_of_text(meta.get("annotations") or {}, people)
-        return Weakening(fields, Electorate(record, digest, rules, people, may), given)
-
-    def _may_approve(self, about: tuple[str, str, str], approval: Approval) -> bool:
-        answer = self._rulebook.may_approve(about, approval)
-        if answer is None:  # an answer that is given once stands: this look waits
-            raise UnavailableError(f"whether {approval.requester} may approve is not known now")
-        return answer
+        requests = or_missing(lambda: self._hands.client.list(CANARYREQUESTS, self._hands.system))
+        rules = rules_of_weakening(meta["name"], approved, self._rulebook.policies(), self._hands.clock.now())
+        return self._rulebook.weakening(
+            stored,
+            Asked(SAFETYPOLICIES.kind, meta["uid"], meta["name"]),
+            [] if isinstance(requests, Missing) else requests,
+            Weaker(fields, digest_of(written), rules),
+        )
 
     def _write(self, stored: Json, status: SafetyPolicyStatus) -> None:
         patch = merge_diff(dict(stored.get("status") or {}), status.wire())
@@ -143,6 +133,5 @@ class SafetyTicker:
 
 
 def is_held(policy: Json) -> bool:
-    """Tell whether a stored CanaryPolicy holds its workload: it enforces, and has adopted it."""
-    mode = under(policy, "spec", "mode") or Mode.ENFORCE.value
-    return mode == Mode.ENFORCE.value and under(policy, "status", "adopted") is True
+    """Tell whether a stored CanaryPolicy holds its workload: it has adopted it, and has not given it back."""
+    return under(policy, "status", "adopted") is True

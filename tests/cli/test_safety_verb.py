@@ -14,7 +14,7 @@ from run_story import a_run, exposed, rolled_back
 
 from canary.core.rules.approvals import signed_text
 from canary.kube.client import Client, Intent
-from canary.kube.resources import CANARYREQUESTS, SAFETYPOLICIES
+from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, SAFETYPOLICIES
 
 pytest_plugins = ["cli_fixtures"]
 REASON = "read the plan; the migration is additive"
@@ -122,6 +122,29 @@ def test_a_weaker_text_that_waits_is_shown_and_its_digest_is_what_is_approved(ru
     spec = request["spec"]
     assert (spec["verb"], spec["digest"]) == ("approve", WEAKER["digest"])
     assert spec["subject"]["kind"] == "SafetyPolicy"
+
+
+def test_a_looser_policy_that_waits_is_shown_and_approved_by_its_digest(ruled: Bed):
+    ruled.put_policy()
+    place = CANARYPOLICIES.at("shop", "checkout")
+    looser = {"status": {"weaker": {**WEAKER, "fields": ["steps", "tier"]}}}
+    ruled.controller.merge_patch(place, looser, intent=Intent.NEUTRAL, subresource="status")
+    way = "canary approve shop/policy/checkout"
+    line = f"  shop/checkout (steps, tier): has none, needs 1 senior; `{way}`"
+    assert line in ruled.canary("safety", "status").out.splitlines()
+    (shown,) = json.loads(ruled.canary("safety", "status", "-o", "json").out)["looser"]
+    assert (shown["policy"], shown["fields"], shown["way"]) == ("shop/checkout", ["steps", "tier"], way)
+    assert f"waits for approval (steps, tier): `{way}`" in ruled.canary("status", "checkout").err
+    answer = {"outcome": "Done", "message": "recorded; has dana, needs 1 senior"}
+    with Answering(ruled, lambda request: answer):
+        said = ruled.canary("approve", "shop/policy/checkout", "--reason", REASON, "--yes")
+    assert (said.code, said.out) == (0, f"approve: {answer['message']}\n")
+    assert "weaker in steps, tier: `kubectl get canarypolicy checkout -o yaml` has the text" in said.err
+    assert "effect: with enough approvals the text is in force" in said.err
+    (request,) = ruled.requests()
+    spec, (owner,) = request["spec"], request["metadata"]["ownerReferences"]
+    assert (spec["verb"], spec["digest"]) == ("approve", WEAKER["digest"])
+    assert (spec["subject"]["kind"], owner["kind"]) == ("CanaryPolicy", "CanaryPolicy")
 
 
 def test_an_approval_says_what_was_read_and_is_only_for_what_waits(ruled: Bed):

@@ -6,6 +6,7 @@ one is pestered. Each story opens its own shop under the guard, plays to its end
 
 import json
 import threading
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +167,13 @@ class Reviewed:
     tampered: dict[str, int] = field(default_factory=dict[str, int])
     """What was done to a stored approval, and how the API server answered."""
     untouched: bool = False
+    weaker: Object = field(default_factory=dict[str, Any])
+    """What the policy says of its loosened text, which waits."""
+    meanwhile: list[tuple[str, int, str]] = field(default_factory=list[tuple[str, int, str]])
+    """The run and its slice after each word on that text, the edit itself the first, and who was answered what."""
+    words: dict[str, str] = field(default_factory=dict[str, str])
     after_policy: Object = field(default_factory=dict[str, Any])
-    """The run after its policy was loosened."""
+    """The run after its policy was loosened by enough people."""
     after_push: Object = field(default_factory=dict[str, Any])
     """The run after its change was changed."""
     borrowed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -195,9 +201,7 @@ def review(bed: Bed) -> Reviewed:
         notes.answers.append(("carol", approve(shop, "carol")))
         shop.until(lambda: shop.weight_ppm() == SLICE_PPM, "the approved slice", 120.0)
         first = shop.run()["metadata"]["name"]
-        loosened = {"spec": {"steps": [{"weight": "100%"}], "analysis": {"falseRollback": 0.01}}}
-        policy = CANARYPOLICIES.at(shop.namespace, NAME)
-        bed.client("alice").merge_patch(policy, loosened, intent=Intent.NEUTRAL)
+        _loosen(shop, notes)
         notes.after_policy = _next_run(shop, first)
         for user in ("bob", "carol"):
             approve(shop, user)
@@ -256,6 +260,24 @@ def _tamper(shop: Shop, notes: Reviewed) -> None:
             user, "PATCH", path.path("status"), answered, MERGE_PATCH
         )[0]
     notes.untouched = (bed.admin.get(path) or {}).get("spec") == bobs["spec"]
+
+
+def _loosen(shop: Shop, notes: Reviewed) -> None:
+    """Loosen the policy as alice, approve that as her, as an agent and as the two whose word counts."""
+    bed, policy = shop.bed, CANARYPOLICIES.at(shop.namespace, NAME)
+    loosened = {"spec": {"steps": [{"weight": "100%"}]}}
+    bed.client("alice").merge_patch(policy, loosened, intent=Intent.NEUTRAL)
+
+    def waits() -> Object:
+        return (bed.admin.get(policy) or {})["status"].get("weaker") or {}
+
+    shop.until(lambda: bool(waits()), "the loosened text waits")
+    notes.weaker = waits()
+    for user in ("alice", "agent", "bob", "carol"):
+        time.sleep(3.0)  # several looks
+        notes.meanwhile.append((shop.run()["metadata"]["name"], shop.weight_ppm(), user))
+        done = shop.canary(user, "approve", f"policy/{NAME}", "--reason", READ, "--yes")
+        notes.words[user] = f"{done.returncode} {done.stdout}{done.stderr}"
 
 
 def _next_run(shop: Shop, before: str) -> Object:

@@ -374,7 +374,7 @@ CEILING: dict[str, Road] = {
 
 RUN = CANARYRUNS.at(SHOP, "shop-1")
 POLICY = CANARYPOLICIES.at(SHOP, "shop")
-OBSERVING = CANARYPOLICIES.at(SHOP, "observing")
+OBSERVING, HOLDING = CANARYPOLICIES.at(SHOP, "observing"), CANARYPOLICIES.at(SHOP, "holding")
 SAFETY, ALL_SAFETY = SAFETYPOLICIES.at("", "reset"), SAFETYPOLICIES.collection(None)
 ASKED = CANARYREQUESTS.at(SHOP, "asked")
 TEXT = "I have read the plan and the numbers of the last step"
@@ -490,16 +490,14 @@ KINDS: dict[str, Road] = {
         *PEOPLE,
     ),
     "a policy by a generated name": create(
-        "policies",
-        CANARYPOLICIES.collection(SHOP),
-        unnamed(CANARYPOLICIES.at(SHOP, "x").manifest(spec=policy_spec())),
-        *PEOPLE,
+        "policies", CANARYPOLICIES.collection(SHOP), unnamed(POLICY.manifest(spec=policy_spec())), *PEOPLE
     ),
     "a policy by force": apply("policies", POLICY.path(), POLICY.manifest(spec={"tier": 2}), *PEOPLE),
     "a policy told to observe": merge("policies", POLICY.path(), {"spec": {"mode": "Observe"}}, *PEOPLE),
     "a policy in force deleted": delete("policies", POLICY.path()),
     "all policies deleted": delete("policies", CANARYPOLICIES.collection(SHOP)),
     "an observing policy deleted": delete("policies", OBSERVING.path(), *PEOPLE),
+    "an observing policy deleted before all is given back": delete("policies", HOLDING.path()),
     "a safety policy edited": merge("safety", SAFETY.path(), {"spec": {"appliesTo": {"tiers": [1]}}}, *PEOPLE),
     "a safety policy loosened by force": apply(
         "safety", SAFETY.path(), SAFETY.manifest(spec={"approvals": {"count": 0, "senior": 0}}), *PEOPLE
@@ -571,7 +569,9 @@ def _make_kinds(bed: Bed) -> None:
         "replicaSet": "shop-kept",
     }
     _say(bed, POLICY, {"adopted": True, "guard": facts})
-    _make(bed, OBSERVING, spec=policy_spec(mode="Observe", target={"name": "other"}))
+    for ref in (OBSERVING, HOLDING):
+        _make(bed, ref, spec=policy_spec(mode="Observe", target={"name": "other"}))
+        _say(bed, ref, {"adopted": ref is HOLDING})
     for name, in_force in {"reset": True, "expired": False}.items():
         bed.admin.create(SAFETYPOLICIES, safety_policy(name), intent=Intent.NEUTRAL)
         _say(bed, SAFETYPOLICIES.at("", name), {"inForce": in_force})

@@ -480,9 +480,22 @@ def test_a13_an_approval_is_its_makers_and_stays_as_it_was_made(reviewed: storie
     assert not any(reviewed.unapproved)
 
 
-def test_a10_a_policy_that_is_loosened_in_mid_run_takes_slice_and_approvals_away(
+def test_a10_a_policy_that_is_loosened_waits_for_the_people_whom_the_rules_ask(
     reviewed: stories.Reviewed,
 ) -> None:
+    assert reviewed.weaker["fields"] == ["steps"]
+    assert {(run, ppm) for run, ppm, _ in reviewed.meanwhile} == {(reviewed.meanwhile[0][0], SLICE_PPM)}
+    words = reviewed.words
+    assert "you wrote this change" in words["alice"]
+    assert words["agent"].startswith(("2 ", "4 "))
+    assert words["bob"].startswith("0 "), words
+    assert "that is all: the text is in force" in words["carol"]
+
+
+def test_a10_a_policy_that_is_loosened_by_a_quorum_in_mid_run_takes_slice_and_approvals_away(
+    reviewed: stories.Reviewed,
+) -> None:
+    assert [each["weight"] for each in reviewed.after_policy["spec"]["policy"]["steps"]] == ["100%"]
     assert not reviewed.after_policy["status"].get("approvals")
     assert reviewed.after_policy["status"]["allowedWeightPpm"] == 0
     assert reviewed.weights[:3] == [0, SLICE_PPM, 0]

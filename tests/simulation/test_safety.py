@@ -253,7 +253,7 @@ def test_a_rollback_pulls_the_brake_and_only_a_persons_resume_in_our_namespace_l
 
 def test_coverage_is_counted_and_a_workload_that_is_let_go_is_missed():
     street = a_street()
-    ruled(street, appliesTo={"tiers": [2], "expected": 3})
+    ruled(street, appliesTo={"tiers": [2], "expected": 3}, approvals={"count": 0, "senior": 0})
     street.run_for(20.0)
     stored = (street.admin.get(SAFETYPOLICIES.at("", "reset")) or {})["status"]
     assert (stored["covered"], stored["inForce"]) == (1, True)

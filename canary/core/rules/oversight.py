@@ -11,12 +11,12 @@ from datetime import datetime
 
 from canary.api.notice import MAX_NOTICES, Notice
 from canary.api.reasons import ConditionType, Opening, Reason, Verb
-from canary.api.safety import BrakeStatus, SafetyPolicySpec, SafetyPolicyStatus, SpentBudget, WeakerText
+from canary.api.safety import BrakeStatus, SafetyPolicySpec, SafetyPolicyStatus, SpentBudget
 from canary.core.decision import Answer
 from canary.core.evidence import Directive, Safety
 from canary.core.rules.effective import Standing
 from canary.core.rules.limits import brake_message, lost_today
-from canary.core.rules.weakening import Weakening, weighed
+from canary.core.rules.weakening import Weakening, late, waits, weighed
 from canary.core.telling import conditions
 from canary.core.telling.wording import duration, plain
 
@@ -91,7 +91,8 @@ def _heard(policy: Watched, now: datetime) -> tuple[SafetyPolicyStatus, tuple[An
     status, answers = policy.status, list[Answer]()
     for asked in policy.directives:
         if asked.verb is Verb.APPROVE:
-            answers.append(_approved(policy, asked, now))
+            nothing = Answer(asked.uid, asked.name, False, "no weaker text of it waits for approval")
+            answers.append(policy.weakening.answer(asked, now) if policy.weakening else nothing)
         elif asked.verb is not Verb.RESUME:
             text = f"{asked.verb.value} is not for a safety policy; `canary safety resume` lets the brake go"
             answers.append(Answer(asked.uid, asked.name, False, text))
@@ -106,19 +107,6 @@ def _heard(policy: Watched, now: datetime) -> tuple[SafetyPolicyStatus, tuple[An
                 Answer(asked.uid, asked.name, True, "the brake is off; what waited goes on by its gates")
             )
     return status, tuple(answers)
-
-
-def _approved(policy: Watched, asked: Directive, now: datetime) -> Answer:
-    """Answer one approval of a weaker text: what counts is kept by its request."""
-    if policy.weakening is None:
-        return Answer(asked.uid, asked.name, False, "no weaker text of it waits for approval")
-    given, found = policy.weakening.found(now)
-    own = next((each for each in given if each.request == asked.name), None)
-    missing = "" if found.suffices else found.missing(policy.weakening.electorate)
-    if own is None or not own.counts:
-        why = own.why_not if own is not None else "it is no longer in time"
-        return Answer(asked.uid, asked.name, False, f"{why}. Now: {missing}" if missing else why)
-    return Answer(asked.uid, asked.name, True, f"recorded; {missing or 'that is all: the text is in force'}")
 
 
 def _brake(policy: Watched, status: SafetyPolicyStatus, now: datetime) -> BrakeStatus | None:
@@ -163,15 +151,10 @@ def _said(policy: Watched, status: SafetyPolicyStatus) -> tuple[Reason, str]:
         case _:
             pass
     if status.weaker is not None:
-        return Reason.POLICY_WEAKER, _waits(status.weaker)
+        return Reason.POLICY_WEAKER, waits(status.weaker)
     if status.brake is not None:
         return Reason.BRAKE_PULLED, f"the brake is on: {status.brake.message}"
     return Reason.IDLE, f"in force, {coverage(policy.spec, policy.covered)}"
-
-
-def _waits(weaker: WeakerText) -> str:
-    text = f"a weaker text waits for approval ({', '.join(weaker.fields)}): {weaker.missing}"
-    return f"{text}; the approved one stays in force"
 
 
 def coverage(spec: SafetyPolicySpec, covered: int) -> str:
@@ -217,10 +200,9 @@ def _of_a_weaker_text(policy: Watched, status: SafetyPolicyStatus, now: datetime
     """Tell that it waits, and once more when it waits for longer than a review may."""
     if status.weaker is None or policy.weakening is None:
         return
-    bound = policy.weakening.electorate.rules.review_within
-    late = "/overdue" if now - status.weaker.since >= bound else ""
-    state = Reason.POLICY_WEAKER, f"{status.weaker.digest[7:23]}{late}"
-    yield _notice(policy, now, state, (Opening.DECISION_NEEDED, _waits(status.weaker)))
+    overdue = late(status.weaker, policy.weakening.electorate.rules, now)
+    state = Reason.POLICY_WEAKER, f"{status.weaker.digest[7:23]}{overdue}"
+    yield _notice(policy, now, state, (Opening.DECISION_NEEDED, waits(status.weaker)))
 
 
 def _of_its_end(policy: Watched, spec: SafetyPolicySpec, now: datetime) -> Iterator[Notice]:

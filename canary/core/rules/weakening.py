@@ -1,25 +1,31 @@
-"""A safety policy that is made weaker waits for the people whom the stronger one asks for.
+"""A policy of either kind that is made weaker waits for the people whom the rules in force ask for.
 
 Enter: the text as written and the last one that was approved. Leaves: the text that rules, which is nowhere weaker than
-the approved one (a stronger one holds at once), and, where the written one is, who still has to approve it. Pure; the
-rulebook asks at every reading, so no moment lies between the edit and the hold, and `oversight` keeps the approved text
-in the policy's status.
+the approved one (a stronger one holds at once), and, where the written one is, who still has to approve it. Pure; it is
+asked at every reading, so no moment lies between the edit and the hold, and the approved text is kept in the policy's
+status. What is weaker: `effective.weaker_fields` of a SafetyPolicy, `loosening.looser_fields` of a CanaryPolicy.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
+from typing import TypeVar
 
+from canary.api.approved import ApprovedText, WeakerText
 from canary.api.change import ChangeRecord
 from canary.api.people import People
 from canary.api.run import Approval
-from canary.api.safety import ApprovalRules, SafetyPolicySpec, SafetyPolicyStatus, WeakerText
+from canary.api.safety import ApprovalRules, SafetyPolicySpec
+from canary.api.types import Model
+from canary.core.decision import Answer
+from canary.core.evidence import Directive
 from canary.core.record import record_of, sha256_of
 from canary.core.rules.approvals import Electorate, Tally, counted, in_time, tally
 from canary.core.rules.effective import effective, stricter, weaker_fields
 
 MAX_FIELDS = 32
+S = TypeVar("S", bound=ApprovedText)
 
 
 def text_in_force(approved: SafetyPolicySpec | None, written: SafetyPolicySpec) -> SafetyPolicySpec:
@@ -40,7 +46,7 @@ def text_in_force(approved: SafetyPolicySpec | None, written: SafetyPolicySpec) 
     return both.model_copy(update={**times, "applies_to": applies})
 
 
-def digest_of(written: SafetyPolicySpec) -> str:
+def digest_of(written: Model) -> str:
     """Return what an approval of this text names."""
     return sha256_of(written.wire())
 
@@ -66,6 +72,15 @@ def rules_of_weakening(
 
 
 @dataclass(frozen=True, slots=True)
+class Weaker:
+    """What a text takes away, and whose approval that needs."""
+
+    fields: Sequence[str]
+    digest: str
+    rules: ApprovalRules
+
+
+@dataclass(frozen=True, slots=True)
 class Weakening:
     """A text that is weaker than the approved one, and what people said of it."""
 
@@ -80,10 +95,19 @@ class Weakening:
         given = counted([each for each in self.approvals if in_time(each, rules, now)], self.electorate)
         return given, tally(given, (rules.count, rules.senior))
 
+    def answer(self, asked: Directive, now: datetime) -> Answer:
+        """Answer one approval of the text: what counts is kept by its request."""
+        given, found = self.found(now)
+        own = next((each for each in given if each.request == asked.name), None)
+        missing = "" if found.suffices else found.missing(self.electorate)
+        if own is None or not own.counts:
+            why = own.why_not if own is not None else "it is no longer in time"
+            return Answer(asked.uid, asked.name, False, f"{why}. Now: {missing}" if missing else why)
+        text = f"recorded; {missing or 'that is all: the text is in force'}"
+        return Answer(asked.uid, asked.name, True, text)
 
-def weighed(
-    status: SafetyPolicyStatus, written: SafetyPolicySpec, weakening: Weakening | None, now: datetime
-) -> SafetyPolicyStatus:
+
+def weighed(status: S, written: Model, weakening: Weakening | None, now: datetime) -> S:
     """Return the status with the text that is approved by now, and with what waits."""
     digest = digest_of(written)
     tally = weakening.found(now)[1] if weakening is not None else None
@@ -91,10 +115,21 @@ def weighed(
         text = written.model_dump_json(by_alias=True, exclude_none=True)
         return status.model_copy(update={"effective": text, "effective_digest": digest, "weaker": None})
     known = status.weaker if status.weaker is not None and status.weaker.digest == digest else None
-    waits = WeakerText(
+    weaker = WeakerText(
         digest=digest,
         since=known.since if known is not None else now,
         fields=list(weakening.fields[:MAX_FIELDS]),
         missing=tally.missing(weakening.electorate)[:1024],
     )
-    return status.model_copy(update={"weaker": waits})
+    return status.model_copy(update={"weaker": weaker})
+
+
+def waits(weaker: WeakerText) -> str:
+    """Return the sentence about a text that waits."""
+    text = f"a weaker text waits for approval ({', '.join(weaker.fields)}): {weaker.missing}"
+    return f"{text}; the approved one stays in force"
+
+
+def late(weaker: WeakerText, rules: ApprovalRules, now: datetime) -> str:
+    """Tell whether it waits for longer than a review may: the end of a page's name, by which it is told anew."""
+    return "/overdue" if now - weaker.since >= rules.review_within else ""

@@ -277,3 +277,9 @@ def ppm_of(text: object) -> int:
     """Read a share as it is written, "0.5%"; one that cannot be read is 0."""
     value = number(text[:-1]) if isinstance(text, str) and text.endswith("%") else None
     return round(value * 10_000) if value is not None else 0
+
+
+def weaker_fields_of(stored: Raw | None) -> list[str]:
+    """Return the fields in which a stored policy's text waits for approval."""
+    fields = under(stored, "status", "weaker", "fields")
+    return [plain(each, 64) for each in fields] if isinstance(fields, list) else []
