@@ -47,7 +47,7 @@ class Patience:
 # 25 s is more than a new leader (12 s), a beat (5 s) and a look; 15 s of sight is more than a controller needs to lead
 # (4 s) and to beat (5 s) again after an API server that was away.
 BEATS = Patience(HEARTBEAT_SECONDS, 15.0, 6.0)
-CHECKPOINTS = Patience(90.0, 30.0, 25.0)  # a run with traffic writes one every 2 s
+CHECKPOINTS = Patience(90.0, 30.0, 25.0)  # a run with traffic writes one every 10 s at least
 
 
 class Pulse:

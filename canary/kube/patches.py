@@ -18,7 +18,7 @@ def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
         if value is None:
             continue
         former = old.get(key)
-        if not isinstance(value, Mapping) or not isinstance(former, Mapping):
+        if not isinstance(value, dict) or not isinstance(former, dict):
             if not _equal(former, value):
                 patch[key] = value
             continue
@@ -32,6 +32,6 @@ def _equal(one: object, other: object) -> bool:
     """Compare as JSON does: true is not 1, also deep inside a list."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
+    if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     return isinstance(one, bool) == isinstance(other, bool) and one == other

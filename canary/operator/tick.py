@@ -42,10 +42,10 @@ from canary.operator.look import Gathered, gather, glance, interval_seconds
 from canary.operator.objects import Json, Shelf, run_of
 from canary.operator.rulebook import Rulebook
 from canary.operator.tell import Teller
-from canary.operator.whole import Kept, Watches, Whole, only_falls, worth_keeping
+from canary.operator.whole import Kept, Watches, Whole, believed_until, only_falls, worth_keeping
 
 logger = logging.getLogger(__name__)
-WRITE_EVERY_SECONDS = 2.0
+WRITE_EVERY_LOOKS, WRITE_EVERY_SECONDS = 2.0, 10.0  # whichever is sooner: the sentinel waits for 90 s
 LEAST_OWED_SECONDS = 0.25
 
 
@@ -137,10 +137,10 @@ class RunTicker:
     def _looked(self, run: Run, stored: Json, whole: Whole | None) -> Looked:
         memory = self._memory(run, stored)
         if whole is None:
-            told, began = self._watches.told(run), self._hands.clock.monotonic()
+            told, until = self._watches.told(run), believed_until(run.uid, self._hands.clock.monotonic())
             gathered = gather(self._hands, run, memory)
         else:
-            told, began = whole.told, whole.began
+            told, until = whole.told, whole.until
             gathered = glance(self._hands, run, memory, whole.gathered)
         gathered = self._rulebook.added_to(gathered, run)
         now = self._hands.clock.now()
@@ -148,7 +148,7 @@ class RunTicker:
         gates = {**(gathered.evidence.closed_gates or {}), **self._hands.audit_gates()}
         situation = Situation(seen, replace(gathered.evidence, closed_gates=gates), now)
         decision = _decided(situation)
-        kept = Whole(gathered, told, began) if worth_keeping(gathered, decision) else None
+        kept = Whole(gathered, told, until) if worth_keeping(gathered, decision) else None
         return Looked(situation, gathered, decision, kept)
 
     def _memory(self, run: Run, stored: Json) -> Memory:
@@ -214,7 +214,8 @@ class RunTicker:
         gained = analysed.gained if analysed else 0.0
         checked = before.status.checked_at
         age = None if checked is None else (self._hands.clock.now() - checked).total_seconds()
-        old = age is None or abs(age) >= WRITE_EVERY_SECONDS  # below 0 where the clock was put back
+        every = min(WRITE_EVERY_LOOKS * interval_seconds(after), WRITE_EVERY_SECONDS)
+        old = age is None or abs(age) >= every  # below 0 where the clock was put back
         return old or worth_writing(before.status, after.status, gained)
 
     def _wake(self, after: Run, decision: Decision, analysed: Analysed | None) -> float:

@@ -1,14 +1,15 @@
 """What the last whole look at a run found, and for how long the quick looks after it may believe it.
 
 A whole look asks the API server for everything. While customers meet a new version next to nothing of that moves
-between two looks, so for half a minute `look.glance` takes it over, as long as the watches tell of no other version of
-what it rests on. What makes this safe: a cache is never believed about what we wrote ourselves (what our last write
-returned is newer), and what is decided on a quick look is nothing but a fall, else `tick.py` looks at everything first.
-A watch that stands still so costs half a minute of not knowing, and never a raise.
+between two looks, so for up to half a minute `look.glance` takes it over, as long as the watches tell of no other
+version of what it rests on. What makes this safe: a cache is never believed about what we wrote ourselves (what our
+last write returned is newer), and what is decided on a quick look is nothing but a fall, else `tick.py` looks at
+everything first. A watch that stands still so costs half a minute of not knowing, and never a raise.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 from canary.api.marks import side_name
 from canary.core.actions import EXPOSING, Lowering
@@ -26,11 +27,11 @@ Told = Mapping[Ref, str]  # the version of an object, as its watch tells it; emp
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What a whole look found, when it began (monotonic), and what the watches told before it."""
+    """What a whole look found, what the watches told before it, and until when it may be believed (monotonic)."""
 
     gathered: Gathered
     told: Told
-    began: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ class Watches:
 
     def confirm(self, whole: Whole, now: float) -> bool:
         """Tell whether a whole look may be believed still."""
-        young = 0 <= now - whole.began < WHOLE_SECONDS
-        return young and all(version and version == self._version(ref) for ref, version in whole.told.items())
+        return now < whole.until and all(
+            version and version == self._version(ref) for ref, version in whole.told.items()
+        )
 
     def confirm_run(self, kept: Json) -> bool:
         """Tell whether a run is still what our last write returned, or our last read, as far as the watch knows."""
@@ -81,6 +83,15 @@ class Watches:
     def _version(self, ref: Ref) -> str:
         found = self._cached(ref)
         return found["metadata"]["resourceVersion"] if found is not None else ""
+
+
+def believed_until(uid: str, now: float) -> float:
+    """Return until when (monotonic) a whole look that begins now may be believed.
+
+    Each run has a place of its own in the half minute, or the whole looks at runs that began together come together.
+    """
+    place = crc32(uid.encode()) % WHOLE_SECONDS
+    return now + WHOLE_SECONDS - (now - place) % WHOLE_SECONDS
 
 
 def only_falls(before: Run, decision: Decision) -> bool:
