@@ -51,6 +51,26 @@ def rendered(*words: str, namespace: str = NAMESPACE) -> list[Json]:
     return [each for each in found if each]
 
 
+def only(objects: list[Json], kind: str, name: str = "") -> Json:
+    """Return the one object of a kind, or of this name; it is an error where there are several or none."""
+    found = [
+        each
+        for each in objects
+        if each["kind"] == kind and each["metadata"]["name"] == (name or each["metadata"]["name"])
+    ]
+    assert len(found) == 1, [each["metadata"]["name"] for each in found]
+    return found[0]
+
+
+def of_kind(objects: list[Json], kind: str) -> list[Json]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def container(objects: list[Json], name: str) -> Json:
+    (found,) = only(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
 def presets() -> dict[str, Sequence[str]]:
     """Return the words for helm of every preset; "default" has none."""
     found = sorted(CHART.glob("values-*.yaml"))

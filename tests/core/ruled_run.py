@@ -6,7 +6,7 @@ What the tests of approvals and limits start from; `after` lets the judge look o
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from machine_walk import SPEC
+from machine_world import SPEC
 
 from canary.api.change import ChangeRecord
 from canary.api.people import People

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from machine_walk import SPEC
+from machine_world import SPEC
 from ruled_run import DIGEST, GROUPS, NOW, OTHER, PEOPLE, RIGHTS, RULES, WIRE, after, given, safety, situation
 
 from canary.api.change import ChangeRecord

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from machine_walk import NOW, SPEC, Letter, State, evidence, look, start
+from machine_walk import look, start
+from machine_world import NOW, SPEC, Letter, State, evidence
 
 from canary.api.reasons import Phase, Verb, Verdict
 from canary.core import invariants, machine

@@ -6,21 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from machine_walk import (
-    DESIGN,
-    LETTERS,
-    NEW_HASH,
-    OLD_HASH,
-    PODS,
-    Letter,
-    Move,
-    State,
-    diagram,
-    look,
-    start,
-    walk,
-    written,
-)
+from machine_walk import DESIGN, Move, diagram, look, start, walk, written
+from machine_world import LETTERS, NEW_HASH, OLD_HASH, PODS, Letter, State
 
 from canary.api.reasons import PPM, Phase, Verb, Verdict
 from canary.core import invariants, machine

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from machine_walk import SPEC
+from machine_world import SPEC
 
 from canary.api.reasons import Phase, Reason, Verdict
 from canary.api.run import AnalysisStatus, CanaryRunStatus, TrafficStatus

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from conftest import require_program
-from real_stories import STORIES, Notes, Playbill
+from real_play import Notes
+from real_stories import STORIES, Playbill
 
 from canary.api.reasons import Phase
 from canary.kube.lease import ELECTION_LEASE

@@ -1,7 +1,8 @@
 """The real sentinel beside the real controller: it acts when that is frozen or killed, and never otherwise."""
 
 import pytest
-from real_stories import Notes, Playbill
+from real_play import Notes
+from real_stories import Playbill
 
 pytest_plugins = ["real_fixtures"]
 PROMISE_SECONDS = 30.0
