@@ -31,9 +31,8 @@ CODE = "CAN-4201"
 MAX_PROBLEMS = 50
 MAX_SHOWN = 60  # characters of a wrong value
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
-_HISTORY = frozenset(
-    {"timeline", "notices", "conditions"}
-)  # of a status: an entry from a newer version may go
+# Lists of a status, of which an entry from a newer version may go.
+_HISTORY = frozenset({"timeline", "notices", "conditions"})
 
 _IDENTITY_MAP = Kind("identity map", "", "", "Who is who.", People, People)
 

@@ -151,9 +151,8 @@ def _show(records: Iterable[Record], given: Namespace, terminal: Terminal) -> Ex
 
 def _print(records: Iterable[Record], form: str, terminal: Terminal) -> None:
     if form == "csv":
-        terminal.out.writelines(
-            f"{line}\n" for line in csv_lines(records)
-        )  # its cells are plain, and may be long
+        # Past `lines`, which cuts: its cells are plain, and may be long.
+        terminal.out.writelines(f"{line}\n" for line in csv_lines(records))
         return
     found = list(records)
     if form == "json":

@@ -92,9 +92,8 @@ def _routes(session: Session, namespace: str) -> list[tuple[str, Raw]]:
     """Return the routes with the word for their kind; none of a kind that the cluster does not serve."""
     found: list[tuple[str, Raw]] = []
     for resource in BRAKED.values():
-        optional = (
-            RefusedError if resource == ENDPOINTSLICES else UnknownKindError
-        )  # a right that routes need not
+        # Slices ask for a right that routes do not need.
+        optional = RefusedError if resource == ENDPOINTSLICES else UnknownKindError
         with suppress(optional):
             found += [(resource.plural, route) for route in session.client.list(resource, namespace)]
     return found

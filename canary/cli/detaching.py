@@ -31,9 +31,8 @@ from canary.kube.client import Client, Intent
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, CANARYRUNS, DEPLOYMENTS, Ref
 from canary.kube.workload import Observed, good_template, observe, put_template
 
-PATIENCE_SECONDS = (
-    600.0  # unless --timeout says otherwise: a commit under way, a drain, an autoscaler's window
-)
+# Unless --timeout says otherwise: a commit under way, a drain, an autoscaler's window.
+PATIENCE_SECONDS = 600.0
 POLL_SECONDS = 0.5
 
 

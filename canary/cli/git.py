@@ -114,7 +114,6 @@ class Repository:
 
 
 def _signed(grade: str, key: str, said: str) -> Signed:
-    good = grade == "G" and key.startswith(
-        "SHA256:"
-    )  # of SSH; a keyring of others says nothing of our people
+    # SHA256: is of SSH; a keyring of others says nothing of our people.
+    good = grade == "G" and key.startswith("SHA256:")
     return Signed(key, presence="-SK key" in said) if good else Signed("", presence=False)

@@ -236,7 +236,7 @@ class _Lines:
         wire = self._wire.sock
         if (
             wire is not None
-        ):  # another thread may be blocked in a read: only the end of the connection wakes it
+        ):  # another thread may be blocked in a read, and only the end of the connection wakes it
             with contextlib.suppress(OSError):
                 wire.shutdown(socket.SHUT_RDWR)
 

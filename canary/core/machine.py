@@ -22,9 +22,8 @@ from canary.core.telling.wording import share
 QUICK_SECONDS, CALM_SECONDS, TIDY_SECONDS = 0.25, 1.0, 1.0
 HALF_PPM = PPM // 2
 MAX_IMAGES = 16
-_SOON_OVER = frozenset(
-    {Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED}
-)  # what a preparation waits for, briefly
+# What a preparation waits for, briefly.
+_SOON_OVER = frozenset({Reason.SIDE_NOT_READY, Reason.ROUTE_NOT_ACCEPTED})
 
 
 def decide(situation: Situation) -> Decision:

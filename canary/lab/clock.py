@@ -13,9 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(2026, 3, 5, 9, 0, tzinfo=UTC)
-MAX_CALLBACKS = (
-    50_000_000  # of one run: a timer that re-arms itself at once must end as an error, not as a hang
-)
+# Of one run: a timer that re-arms itself at once must end as an error, not as a hang.
+MAX_CALLBACKS = 50_000_000
 
 
 @dataclass(slots=True, order=True)

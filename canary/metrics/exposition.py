@@ -40,9 +40,8 @@ def parse(chunks: Iterable[bytes], names: Iterable[str]) -> Exposition:
     found: dict[str, list[Series]] = {}
     seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
     declared: set[bytes] = set()
-    lines = cast(
-        TextIO, _sample_lines(chunks, wanted, found, declared)
-    )  # the parser only iterates over lines
+    # The parser only iterates over lines.
+    lines = cast(TextIO, _sample_lines(chunks, wanted, found, declared))
     try:
         for metric in text_fd_to_metric_families(lines):
             for sample in metric.samples:

@@ -26,9 +26,8 @@ from canary.operator.hands import Hands
 
 logger = logging.getLogger(__name__)
 TOLD_EVERY = timedelta(hours=1)
-LAG = timedelta(
-    seconds=60
-)  # a Lease is written every few seconds: records that are newer by more were not lost by a crash
+# A Lease is written every few seconds: records that are newer by more were not lost by a crash.
+LAG = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

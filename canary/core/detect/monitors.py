@@ -122,9 +122,8 @@ class Settings:
     drop_null: float = 0.98
     theta_hist: float = 0.5
     theta_recent: float = 0.5
-    reference: bool = (
-        False  # True: no second look, and a step passes by its interval, as the golden vectors have it
-    )
+    # True: no second look, and a step passes by its interval, as the golden vectors have it.
+    reference: bool = False
     table: tuple[Monitor, ...] = field(init=False, repr=False, compare=False)
     sizes: Mapping[str, list[int]] = field(init=False, repr=False, compare=False)  # ratios of each test
 

@@ -123,9 +123,8 @@ class State:
     weight_ppm: int | None = None  # None: no look yet
     verified: bool = False
     rates: Mapping[str, float] = field(default_factory=dict[str, float])  # baseline events per request
-    since: Mapping[str, Tally] = field(
-        default_factory=dict[str, Tally]
-    )  # as step.tallies, since the likely start
+    # As step.tallies, since the likely start.
+    since: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
     waiting: Waiting = Waiting()
     carried: Carried | None = None
     silence: Silence = Silence()

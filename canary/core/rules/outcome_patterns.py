@@ -14,9 +14,8 @@ from canary.core.telling.wording import seconds_between
 NEARLY_ALL, TWICE = -0.9, 1.0  # as ratios less one
 FIRST_MINUTE_SECONDS = 60.0
 LARGE_STEP = 3  # a failure from this step on passed the smaller ones
-OWN = frozenset(
-    {"orders", "errors", "slow", "traffic", "site"}
-)  # any other monitor is one of the policy's own
+# Any other monitor is one of the policy's own.
+OWN = frozenset({"orders", "errors", "slow", "traffic", "site"})
 
 
 @dataclass(frozen=True, slots=True)

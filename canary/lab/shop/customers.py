@@ -32,10 +32,9 @@ class Sales:
     placed: int = 0  # who got an order number
     failed: int = 0  # answers of 500 and above
     broken: int = 0  # connections that ended without an answer
-    first_lost_at: float | None = (
-        None  # Unix seconds: when the first who meant to order was answered, and could not
-    )
-    last_at: float | None = None  # and when the last answer came
+    # Unix seconds: when the first who meant to order was answered and could not, and when the last answer came.
+    first_lost_at: float | None = None
+    last_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
