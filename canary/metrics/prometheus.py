@@ -30,14 +30,12 @@ MIN_TIMEOUT_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PrometheusSettings:
-    """Where the server is, how often its targets are scraped, and what its labels are called."""
+    """Where the server is, and how often its targets are scraped."""
 
     address: str
     every_seconds: float = 5.0
     token_file: str = ""
     ca_file: str = ""
-    namespace_label: str = "namespace"
-    pod_label: str = "pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +149,14 @@ class PrometheusSource:
     def _query(self, name: str, namespaces: Sequence[str]) -> str:
         window = f"{max(1, round(WINDOW_INTERVALS * self._settings.every_seconds * 1000))}ms"
         escaped = "|".join(_escaped(namespace) for namespace in namespaces)
-        return f'{name}{{{self._settings.namespace_label}=~"{escaped}"}}[{window}]'
+        return f'{name}{{namespace=~"{escaped}"}}[{window}]'
 
     def _sort_in(self, row: Any, found: dict[str, _ByPod]) -> None:
         labels: dict[str, str] = row["metric"]
-        of_namespace = found.setdefault(labels.get(self._settings.namespace_label, ""), {})
+        of_namespace = found.setdefault(labels.get("namespace", ""), {})
         values = {float(at): float(value) for at, value in row["values"]}
         track = _Track(labels, (labels.get("job", ""), labels.get("instance", "")), values)
-        of_namespace.setdefault(labels.get(self._settings.pod_label, ""), []).append(track)
+        of_namespace.setdefault(labels.get("pod", ""), []).append(track)
 
     def _pod(self, target: PodTarget, specs: Specs, current: _Round) -> Reading | Missing:
         families: dict[str, list[_Track]] = {}

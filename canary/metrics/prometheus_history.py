@@ -32,7 +32,6 @@ class PrometheusHistory:
     """A `History` that asks a Prometheus."""
 
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
-        self._settings = settings
         self._clock = clock
         self._client = connect(settings.address, settings.ca_file, settings.token_file)
         self._asking = threading.Lock()
@@ -48,7 +47,7 @@ class PrometheusHistory:
             return Missing(MissingReason.TIMED_OUT, "other queries to Prometheus have not ended")
         try:
             rows = self._rows(shop, span, deadline)
-            return _per_minute(rows, span, self._settings.pod_label)
+            return _per_minute(rows, span)
         except (NoCountsError, QueryInvalidError) as error:
             reason = error.reason if isinstance(error, NoCountsError) else MissingReason.MALFORMED
             return Missing(reason, str(error))
@@ -77,21 +76,21 @@ class PrometheusHistory:
         """Return the selector. A Deployment's pods are called after it: its name, two suffixes of chance."""
         names = "|".join(re.escape(name).replace("\\-", "-") for name in shop.deployments)
         matchers = [
-            f"{self._settings.namespace_label}={json.dumps(shop.namespace)}",
-            f"{self._settings.pod_label}=~{json.dumps(f'({names})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}')}",
+            f"namespace={json.dumps(shop.namespace)}",
+            f"pod=~{json.dumps(f'({names})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}')}",
             *(f"{label}=~{json.dumps(pattern)}" for label, pattern in shop.orders.where),
         ]
         return f"{shop.orders.metric}{{{','.join(matchers)}}}"
 
 
-def _per_minute(rows: Sequence[Any], span: Span, pod_label: str) -> Sequence[float] | Missing:
+def _per_minute(rows: Sequence[Any], span: Span) -> Sequence[float] | Missing:
     """Add up what the series gained in each minute."""
     total, covered = [0.0] * span.minutes, [False] * span.minutes
     scraped_as: dict[str, tuple[str, str]] = {}
     for row in rows:
         labels: dict[str, str] = row["metric"]
         scraped = (labels.get("job", ""), labels.get("instance", ""))
-        if scraped_as.setdefault(labels.get(pod_label, ""), scraped) != scraped:
+        if scraped_as.setdefault(labels.get("pod", ""), scraped) != scraped:
             return Missing(
                 MissingReason.DUPLICATE_SERIES, "a pod is scraped by more than one job or instance"
             )

@@ -96,8 +96,11 @@ class Scenario:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.clock = SimClock()
-        self._made: list[SimShop] = []
-        self.cluster = simulated_cluster(self.clock, self._make_shop, seed=setting.seed)
+        self.cluster = simulated_cluster(
+            self.clock,
+            lambda store, timers: SimShop(store, timers, setting.world, seed=setting.seed),
+            seed=setting.seed,
+        )
         self.cluster.install(crds())
         self.admin = Client(self.cluster.transport(User("admin", ("system:masters",))), clock=self.clock)
         self.restart()
@@ -106,11 +109,9 @@ class Scenario:
 
     @property
     def shop(self) -> SimShop:
-        return self._made[0]
-
-    def _make_shop(self, store: Any, timers: Any) -> SimShop:
-        self._made.append(SimShop(store, timers, self.setting.world, seed=self.setting.seed))
-        return self._made[0]
+        kubelet = self.cluster.kubelet
+        assert isinstance(kubelet, SimShop)
+        return kubelet
 
     def _set_up(self) -> None:
         for resource, obj in manifests.shop(self.setting.replicas, PORT):
