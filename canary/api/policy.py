@@ -178,6 +178,15 @@ class PrometheusSource(Model):
     """How often to read while a run is exposed, 1s to 1m."""
 
 
+class Witness(Model):
+    """Counts of the new version by somebody who is not its pods: the gateway, the order system."""
+
+    orders: Counter | None = None
+    """Orders of the new version; `where` selects its series, for example by the Service NAME-canary."""
+    requests: Counter | None = None
+    """Requests that the new version got; `where` selects its series."""
+
+
 class Source(Model):
     """Where counts come from; where both are given, the pods are scraped and Prometheus tells the past."""
 
@@ -185,6 +194,8 @@ class Source(Model):
     """Scrape the pods directly."""
     prometheus: PrometheusSource | None = None
     """Read from Prometheus."""
+    witness: Witness | None = None
+    """What that Prometheus knows of the new version from others; where the pods' own counts differ, the run is held."""
 
 
 class Bake(Model):
@@ -241,6 +252,8 @@ class CanaryPolicySpec(Model):
             raise ValueError("steps[0].weight is 0%: a step without traffic gathers no evidence; remove it")
         if self.source.scrape is None and self.source.prometheus is None:
             raise ValueError("source names neither scrape nor prometheus; give one of them")
+        if self.source.witness is not None and self.source.prometheus is None:
+            raise ValueError("source.witness is asked of source.prometheus: name that, too")
         return self
 
     def resolved_steps(self, origin: Origin) -> list[Step]:

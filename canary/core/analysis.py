@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from canary.api.reasons import PPM, MissingReason, Phase, Reason, Verdict
 from canary.api.run import AnalysisStatus, CanaryRunStatus, Effect
-from canary.core import site
+from canary.core import site, witness
 from canary.core.decision import Run
 from canary.core.detect import counters, family, pace
 from canary.core.detect.counters import Folded, Reading, Sample
@@ -24,8 +24,7 @@ from canary.core.plan import Floors, monitor_names, settings_of
 from canary.core.share import Tally, judge_share, judge_zero
 from canary.core.site import Block, Past, SiteMemory
 
-SUSPECT_LOG = math.log(20.0)
-LN10 = math.log(10.0)
+SUSPECT_LOG, LN10 = math.log(20.0), math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class Looked:
     unreadable: tuple[str, ...] = ()
     """Troubles of canary pods whose answer cannot be used. A metric that is not there yet is none of them: some
     libraries show a counter only after its first event, and no event comes before the first slice."""
+    witnessed: witness.Witnessed | Missing | None = None  # None: the witness was not asked in this look
     nearest_ppm: int | None = None
     """What was asked for, if `route_ppm` is as much of it as can be had."""
 
@@ -71,7 +71,11 @@ def analyse(run: Run, memory: Memory, looked: Looked) -> Analysed:
     if run.spec.policy.source.scrape is not None:
         memory = by_this_clock(memory, looked.readings)
     folded = counters.fold(memory.counters, looked.readings, looked.live or {})
-    memory = replace(memory, counters=folded.state)
+    beside = memory.witness
+    if run.spec.policy.source.witness is not None:
+        beside = witness.fold(beside, folded, looked.witnessed, looked.at)
+    memory = replace(memory, counters=folded.state, witness=beside)
+    looked = replace(looked, troubles=(*looked.troubles, beside.word) if beside.word else looked.troubles)
     memory = _with_noise(run, memory, (folded, looked.live or {}))
     memory = replace(memory, share=_with_share(memory.share, folded, looked.route_ppm))
     share = _share(run, memory.share, looked)
@@ -202,6 +206,7 @@ def _sample(run: Run, memory: Memory, looked: Looked, rest: tuple[Folded, Block 
         verified=verified,
         complete=folded.complete,
         reset=folded.reset,
+        disagree=bool(memory.witness.word),
         step=_step_told(run) != memory.step and _step_told(run) >= 0,
         coverage=coverage,
     )

@@ -18,6 +18,7 @@ from canary.core.detect.family import Settings, State, StateUnreadable, dump, lo
 from canary.core.detect.noise import NoiseMeter, Scale
 from canary.core.share import Tally
 from canary.core.site import SiteMemory
+from canary.core.witness import WitnessMemory
 
 PUT_BACK_SECONDS = 60.0  # no reading is late by so much: the clock was put back
 SPREAD_SECONDS = 1.0  # between the first and the last pod of one look
@@ -51,6 +52,8 @@ class Memory:
     site: SiteMemory = SiteMemory()
     step: int = -1
     """The step that the detector was last told of."""
+    witness: WitnessMemory = WitnessMemory()
+    """Not stored."""
     unreadable: str = ""
     """Why the stored evidence cannot be counted on; empty: it can."""
 

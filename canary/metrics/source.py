@@ -15,9 +15,11 @@ from functools import lru_cache
 from typing import Protocol
 
 from canary.api.policy import Analysis, Counter, Histogram
+from canary.api.policy import Source as PolicySource
 from canary.api.reasons import MissingReason
 from canary.core.detect.counters import Reading
 from canary.core.evidence import Missing
+from canary.core.witness import NAMES, Gained
 from canary.errors import RefusedError, UnavailableError
 
 NEAR = 0.7  # how alike two names are that somebody may have mixed up
@@ -98,6 +100,27 @@ class Source(Protocol):
     def close(self) -> None:
         """Release connections and threads; idempotent."""
         ...
+
+
+class Witness(Protocol):
+    """Who counts what the new version does, and is not its pods."""
+
+    def gained(self, specs: Specs, since: float, *, within_seconds: float) -> Mapping[str, Gained] | Missing:
+        """Return what was counted since a moment, in Unix seconds, each count with the time that it covers.
+
+        A count of which less than two moments are known is left out. Safe to call from several threads.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections; idempotent."""
+        ...
+
+
+def witness_specs(source: PolicySource) -> dict[str, CounterSpec]:
+    """Turn a policy's witness into what it counts, by the names that the judge uses; none: nothing."""
+    given = {name: getattr(source.witness, name, None) for name in NAMES}
+    return {name: _spec(each) for name, each in given.items() if each is not None}
 
 
 def counter_specs(analysis: Analysis) -> dict[str, CounterSpec]:

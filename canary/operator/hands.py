@@ -19,7 +19,7 @@ from canary.core.policy_look import Policy
 from canary.kube.client import Client, Fence, Intent
 from canary.kube.resources import CANARYREQUESTS
 from canary.metrics.history import History
-from canary.metrics.source import Source
+from canary.metrics.source import Source, Witness
 from canary.operator.auditor import Scribe
 from canary.operator.objects import Shelf, policy_of
 from canary.traffic.router import Brake, Router, Target
@@ -34,6 +34,10 @@ class Sources(Protocol):
 
     def history_of(self, policy: CanaryPolicySpec) -> History | None:
         """Return what knows the orders of past days, or None where nothing does."""
+        ...
+
+    def witness_of(self, policy: CanaryPolicySpec) -> Witness | None:
+        """Return who counts what the new version does beside its own pods, or None where the policy names nobody."""
         ...
 
 

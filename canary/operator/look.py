@@ -21,13 +21,14 @@ from canary.core.memory import Memory
 from canary.core.policy_look import Policy
 from canary.core.record import changed_fields, policy_digest
 from canary.core.site import Past, question
+from canary.core.witness import Gained, Witnessed
 from canary.errors import CanaryError, RefusedError, UnavailableError
 from canary.kube import autoscaler, workload
 from canary.kube.pods import SERVICE_LABEL, Arms, PodRef, Pods, list_pods, ready_addresses
 from canary.kube.resources import CANARYPOLICIES, CANARYREQUESTS, ENDPOINTSLICES
 from canary.kube.selectors import text_of
 from canary.metrics.history import Shop
-from canary.metrics.source import PodTarget, counter_specs
+from canary.metrics.source import PodTarget, counter_specs, witness_specs
 from canary.operator.hands import Hands, target_of
 from canary.operator.objects import Asked, directives_for
 from canary.traffic.router import Seen
@@ -37,6 +38,7 @@ NOT_JUDGED = frozenset({Phase.HELD, Phase.COMMITTING, Phase.RETURNING})
 MAX_TOLD = 8  # pods whose trouble is told
 NO_SIDE = Side(exists=False)
 NOT_READ = Missing(MissingReason.NOT_READ)
+WITNESS_SECONDS = 0.5  # no look waits longer for the witness
 HISTORY_SECONDS = 2.0  # for one part of the past; there are fifteen, one a look
 
 
@@ -123,7 +125,7 @@ def _now(
         orders_in_step=analysed.orders_in_step if analysed else 0.0,
         baseline_ready=analysed is not None and analysed.baseline_ready,
         may_raise=hands.fence.may_raise(),
-        closed_gates=_closed_gates(hands, run),
+        closed_gates=_closed_gates(hands, run, analysed),
     )
     return Gathered(
         evidence=evidence,
@@ -134,9 +136,13 @@ def _now(
     )
 
 
-def _closed_gates(hands: Hands, run: Run) -> Mapping[Reason, str]:
-    trouble = hands.guard_trouble(run.namespace)
-    return {Reason.GUARD_MISSING: trouble} if trouble else {}
+def _closed_gates(hands: Hands, run: Run, analysed: Analysed | None) -> Mapping[Reason, str]:
+    trouble, silent = hands.guard_trouble(run.namespace), analysed.memory.witness.silent if analysed else ""
+    gates = {
+        Reason.GUARD_MISSING: trouble,
+        Reason.SOURCES_DISAGREE: silent and f"the witness is silent: {silent}",
+    }
+    return {reason: text for reason, text in gates.items() if text}
 
 
 def _may_shrink(hands: Hands, run: Run) -> bool | Missing:
@@ -254,9 +260,28 @@ def _analysed(
     read = _read(hands, run, targets)
     readings = [_shifted(each, zero.timestamp()) for each in read.values() if isinstance(each, Reading)]
     live = {target.key: target.canary for target in targets}
-    past = _past(hands, run, memory, now)
     told, unreadable = _troubles(targets, read)
-    return analyse(run, memory, Looked(at, readings, live, told, route_ppm, past, unreadable, nearest))
+    looked = Looked(at, readings, live, told, route_ppm, _past(hands, run, memory, now), unreadable)
+    looked = replace(looked, nearest_ppm=nearest, witnessed=_witnessed(hands, run, memory, at))
+    return analyse(run, memory, looked)
+
+
+def _witnessed(hands: Hands, run: Run, memory: Memory, at: float) -> Witnessed | Missing | None:
+    """Ask the witness, at its Prometheus's pace, while customers meet the new version."""
+    source, zero = run.spec.policy.source, run.status.started_at
+    specs, since = witness_specs(source), memory.witness.since
+    if not specs or source.prometheus is None or zero is None or not run.status.traffic.weight_ppm:
+        return None
+    if at - memory.witness.asked_at < source.prometheus.every.total_seconds() or since > at:
+        return None
+    witness = hands.sources.witness_of(run.spec.policy)
+    if witness is None:
+        return Missing(MissingReason.UNAUTHORISED, "the settings do not allow its Prometheus")
+    found = witness.gained(specs, zero.timestamp() + since, within_seconds=WITNESS_SECONDS)
+    if isinstance(found, Missing):
+        return found
+    start = zero.timestamp()
+    return {name: Gained(each.begin - start, each.end - start, each.count) for name, each in found.items()}
 
 
 def _troubles(

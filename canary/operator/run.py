@@ -32,7 +32,7 @@ from canary.kube.resources import LEASES
 from canary.metrics.history import History
 from canary.metrics.scrape import Limits as ScrapeLimits
 from canary.metrics.scrape import ScrapeSource
-from canary.metrics.source import Source
+from canary.metrics.source import Source, Witness
 from canary.operator.auditor import Scribe
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
@@ -63,6 +63,7 @@ class PolicySources:
         self._clock = clock
         self._opened: dict[tuple[str, float], Source] = {}  # runs that look as often share their queries
         self._histories: dict[str, History] = {}
+        self._witnesses: dict[tuple[str, float], Witness] = {}
         self._lock = threading.Lock()
 
     def of(self, policy: CanaryPolicySpec) -> Source:
@@ -89,8 +90,20 @@ class PolicySources:
                 self._histories[wanted.address] = open_history(wanted.address, self._clock)
             return self._histories[wanted.address]
 
+    def witness_of(self, policy: CanaryPolicySpec) -> Witness | None:
+        """Return who counts in the Prometheus that the policy names, if the settings allow it."""
+        wanted = policy.source.prometheus
+        if wanted is None or policy.source.witness is None or wanted.address not in self._allowed:
+            return None
+        place = wanted.address, wanted.every.total_seconds()
+        with self._lock:
+            if place not in self._witnesses:
+                self._witnesses[place] = open_witness(*place, self._clock)
+            return self._witnesses[place]
+
     def close(self) -> None:
-        for opened in (self._scrape, *self._opened.values(), *self._histories.values()):
+        beside = (*self._histories.values(), *self._witnesses.values())
+        for opened in (self._scrape, *self._opened.values(), *beside):
             opened.close()
 
 
@@ -107,6 +120,14 @@ def open_history(address: str, clock: Clock) -> History:
     from canary.metrics.prometheus_history import PrometheusHistory
 
     return PrometheusHistory(PrometheusSettings(address, 5.0, **_secret_files()), clock)
+
+
+def open_witness(address: str, every_seconds: float, clock: Clock) -> Witness:
+    """Open what a Prometheus knows of the new version, on a connection of its own."""
+    from canary.metrics.prometheus import PrometheusSettings
+    from canary.metrics.prometheus_witness import PrometheusWitness
+
+    return PrometheusWitness(PrometheusSettings(address, every_seconds, **_secret_files()), clock)
 
 
 def _secret_files() -> dict[str, str]:

@@ -31,6 +31,7 @@ SPEC: dict[str, Any] = {
     "source": {
         "scrape": {"port": "metrics", "every": "5s"},
         "prometheus": {"address": "http://prometheus", "every": "15s"},
+        "witness": {"orders": {"counter": "stored_total"}},
     },
     "bake": {"holdBack": "1%"},
     "onCall": {"sinks": ["pagerduty", "slack"]},
@@ -54,7 +55,8 @@ LESS: dict[str, list[Any]] = {
     "analysis.slow": [GONE, {"histogram": "seconds", "above": "5s"}, {"histogram": "other", "above": "1ms"}],
     "analysis.extra": [[], [{"name": "late", "counter": "late_total", "floor": "50%"}]],
     "source.scrape": [GONE, {"port": "other", "every": "5s"}, {"port": "metrics", "every": "30s"}],
-    "source.prometheus": [GONE, {"address": "http://other"}, {"address": "http://prometheus", "every": "1m"}],
+    "source.witness": [GONE, {}, {"orders": {"counter": "other_total"}}],
+    "source.prometheus": [{"address": "http://other"}, {"address": "http://prometheus", "every": "1m"}],
     "bake.duration": ["1m"],
     "bake.holdBack": ["0%"],
     "prepareWithin": [],  # nobody meets the new version meanwhile

@@ -59,6 +59,7 @@ RULES: dict[str, Looser] = {
     "analysis.extra": _fewer,
     "source.scrape": _scraped,
     "source.prometheus": partial(_but, "every"),
+    "source.witness": _gone,
     "bake.duration": gt,
     "bake.hold_back": gt,
     "prepare_within": lambda old, new: False,  # nobody meets the new version meanwhile

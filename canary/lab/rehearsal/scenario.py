@@ -27,7 +27,7 @@ from canary.lab.cluster import Cluster, simulated_cluster
 from canary.lab.shop.simulated import SimShop
 from canary.lab.shop.worlds import World
 from canary.metrics.history import History
-from canary.metrics.source import Source
+from canary.metrics.source import Source, Witness
 from canary.operator.auditor import Scribe
 from canary.operator.controller import Controller
 from canary.operator.hands import Hands
@@ -58,12 +58,16 @@ class OneSource:
 
     source: Source
     history: History | None = None
+    witness: Witness | None = None
 
     def of(self, policy: CanaryPolicySpec) -> Source:
         return self.source
 
     def history_of(self, policy: CanaryPolicySpec) -> History | None:
         return self.history
+
+    def witness_of(self, policy: CanaryPolicySpec) -> Witness | None:
+        return self.witness
 
 
 def _straight(transport: Transport) -> Transport:
