@@ -41,7 +41,7 @@ FULL = os.environ.get("REPEATS") == "full"
 DEPLOYED, POLICIES = (5_000, 1_000) if FULL else (500, 100)
 ACTIVE, HOMES = (200, 10) if FULL else (20, 2)  # runs with a slice, and the namespaces that share them
 NAMESPACE, TELEMETRY_PORT = "scale", 29090
-READY_SECONDS, SETTLE_SECONDS, IDLE_SECONDS, STOP_SECONDS = 300.0, 30.0, 30.0, 10.0
+READY_SECONDS, SETTLE_SECONDS, IDLE_SECONDS, STOP_SECONDS = 300.0, 30.0, 30.0, 60.0
 EXPOSED_SECONDS, BUSY_SECONDS, ASK_SECONDS = 900.0, 60.0, 3.0
 REPLICAS, SIDE_PODS, SLICE = 2, 2, "5%"
 STEPS = [{"weight": SLICE}, {"weight": "100%", "approval": True}]
@@ -253,7 +253,7 @@ Told = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def told() -> Told:
     """Return every sample of the controller's own metrics."""
-    with urllib.request.urlopen(f"http://{HOST}:{TELEMETRY_PORT}/metrics", timeout=10.0) as answer:
+    with urllib.request.urlopen(f"http://{HOST}:{TELEMETRY_PORT}/metrics", timeout=STOP_SECONDS) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     samples = (sample for family in families for sample in family.samples)
     return {(each.name, frozenset(each.labels.items())): each.value for each in samples}
