@@ -569,8 +569,8 @@ def _make_kinds(bed: Bed) -> None:
         "replicaSet": "shop-kept",
     }
     _say(bed, POLICY, {"adopted": True, "guard": facts})
-    for ref in (OBSERVING, HOLDING):
-        _make(bed, ref, spec=policy_spec(mode="Observe", target={"name": "other"}))
+    for ref, target in {OBSERVING: "other", HOLDING: "given-back-soon"}.items():
+        _make(bed, ref, spec=policy_spec(mode="Observe", target={"name": target}))
         _say(bed, ref, {"adopted": ref is HOLDING})
     for name, in_force in {"reset": True, "expired": False}.items():
         bed.admin.create(SAFETYPOLICIES, safety_policy(name), intent=Intent.NEUTRAL)
