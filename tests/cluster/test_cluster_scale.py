@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from canary.kube.client import Intent
 from canary.kube.resources import (
     CANARYPOLICIES,
+    CANARYRUNS,
     DEPLOYMENTS,
     HTTPROUTES,
     REPLICASETS,
@@ -108,6 +109,7 @@ def need(bed: Bed) -> Need:
 @pytest.fixture(scope="module")
 def pace(bed: Bed) -> Iterator[Pace]:
     """Open shops, give each a change, and watch how the controller looks at all of their slices."""
+    forget_other_stories(bed)
     homes = [bed.namespace(f"active-{number}") for number in range(HOMES)]
     bed.gateway(homes[0])
     crowd = Crowd(bed, REPLICAS, SIDE_PODS, float(SLICE.rstrip("%")) / 100)
@@ -197,6 +199,16 @@ def each_of(bed: Bed, groups: list[list[tuple[Resource, Object]]]) -> None:
         list(threads.map(make, groups))
 
 
+def forget_other_stories(bed: Bed) -> None:
+    """Delete what earlier stories left on the bed: this controller would take their runs up and count them."""
+    for kind in (CANARYPOLICIES, CANARYRUNS):
+        for each in bed.admin.list(kind):
+            meta = each["metadata"]
+            if meta["namespace"] != NAMESPACE:
+                ref = kind.at(meta["namespace"], meta["name"])
+                bed.admin.delete(ref, uid=meta["uid"], intent=Intent.NEUTRAL)
+
+
 def push(bed: Bed, homes: list[str]) -> None:
     """Change the image of every shop, as a pipeline would."""
     change = manifests.change(manifests.NEW, METRICS_PORT, {})
@@ -209,6 +221,7 @@ def push(bed: Bed, homes: list[str]) -> None:
 
 
 def ready_to_hold(bed: Bed) -> bool:
+    time.sleep(ASK_SECONDS)
     return len(bed.admin.list(REPLICASETS, NAMESPACE)) == DEPLOYED
 
 
