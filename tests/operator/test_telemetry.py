@@ -20,9 +20,8 @@ from canary.kube.resources import CANARYPOLICIES, Key
 from canary.lab.clock import SimClock
 from canary.operator.objects import run_of
 from canary.operator.probes import MAX_CLIENTS, Probes
-from canary.operator.run_series import MAX_RUNS_SHOWN
 from canary.operator.schedule import Trouble
-from canary.operator.telemetry import MAX_WORKLOADS, OTHER, Result, Telemetry
+from canary.operator.telemetry import OTHER, Result, Telemetry
 
 NAMES = """
     build_info controller_leader controller_heartbeat_timestamp_seconds reconcile_total reconcile_duration_seconds
@@ -174,16 +173,18 @@ def test_the_next_run_of_a_workload_takes_the_place_of_the_last(telemetry):
     assert series_of(telemetry, "canary_run_info") == {"checkout-2"}
 
 
-def test_series_are_bounded_however_many_workloads_there_are(telemetry):
-    for number in range(MAX_WORKLOADS + 50):
+def test_series_are_bounded_however_many_workloads_there_are(telemetry, monkeypatch):
+    monkeypatch.setattr("canary.operator.telemetry.MAX_WORKLOADS", 100)
+    monkeypatch.setattr("canary.operator.run_series.MAX_RUNS_SHOWN", 100)
+    for number in range(150):
         telemetry.ended(an_end(workload=f"w{number}"))
         telemetry.runs.show(a_run(workload=f"w{number}"))
     served = samples(telemetry)
     counted = [labels for name, labels in served if name == "canary_lost_estimate_total"]
-    assert len(counted) == MAX_WORKLOADS + 1
+    assert len(counted) == 100 + 1
     others = {"workload_namespace": OTHER.namespace, "workload": OTHER.name}
     assert value(telemetry, "lost_estimate_total", unit="orders", **others) == 50 * 22
-    assert len([name for name, _ in served if name == "canary_run_step"]) == MAX_RUNS_SHOWN
+    assert len([name for name, _ in served if name == "canary_run_step"]) == 100
 
 
 @pytest.fixture

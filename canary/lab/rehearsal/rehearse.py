@@ -16,9 +16,10 @@ from typing import Any
 
 from canary.api.policy import CanaryPolicySpec
 from canary.api.read import parse_policy
-from canary.api.reasons import Mode, Phase, Reason, Verb
+from canary.api.reasons import Mode, Origin, Phase, Reason, Verb
 from canary.api.types import format_duration
 from canary.core.decision import Run
+from canary.core.portions import refusal_of_plan
 from canary.errors import RefusedError
 from canary.lab import manifests
 from canary.lab.rehearsal.figures import Rehearsal, Rehearsed
@@ -56,6 +57,7 @@ def main(policy: Mapping[str, Any], options: RehearseOptions) -> int:
             f"--runs is {runs} of 1 to {MAX_RUNS}, --replicas {pods} of 1 to {MAX_REPLICAS}: one is too many"
         )
         raise RefusedError(text, code="CAN-2006")
+    _refuse_less_than_a_pod(spec, pods)
     tasks = _tasks(options, lab_policy(spec))
     done = list(_shown(_rehearsed(tasks), len(tasks)))
     faulty = [run for task, run in zip(tasks, done, strict=True) if task.fault is not FaultKind.NONE]
@@ -101,6 +103,12 @@ def _refuse_what_cannot_be_rehearsed(spec: CanaryPolicySpec) -> None:
     if spec.mode is Mode.OBSERVE:
         text = "spec.mode: Observe touches nothing, so there is nothing to rehearse; write Enforce in a copy of it"
         raise RefusedError(text, code="CAN-4203")
+
+
+def _refuse_less_than_a_pod(spec: CanaryPolicySpec, pods: int) -> None:
+    refused = spec.route.in_pods and refusal_of_plan(spec.resolved_steps(Origin.AI), Origin.AI, pods)
+    if refused:
+        raise RefusedError(f"with --replicas {pods}: {refused}", code="CAN-4203")
 
 
 def lab_policy(spec: CanaryPolicySpec) -> dict[str, Any]:
