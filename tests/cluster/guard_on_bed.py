@@ -177,8 +177,7 @@ def rights_given(bed: Bed) -> Generator[None]:
         ref = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
         bed.make(CLUSTERROLEBINDINGS, role, subjects=subjects, roleRef=ref)
     yield
-    for role in roles:
-        ref = CLUSTERROLEBINDINGS.at("", role)
+    for ref in (kind.at("", role) for kind in (CLUSTERROLEBINDINGS, CLUSTERROLES) for role in roles):
         stored = bed.admin.get(ref) or {}
         bed.admin.delete(ref, uid=stored["metadata"]["uid"], intent=Intent.NEUTRAL)
 

@@ -40,8 +40,9 @@ from canary.lab.manifests import Object
 pytest_plugins = ["cluster_fixtures"]
 FULL = os.environ.get("REPEATS") == "full"
 DEPLOYED, POLICIES = (5_000, 1_000) if FULL else (500, 100)
-ACTIVE, HOMES = (200, 10) if FULL else (20, 2)  # runs with a slice, and the namespaces that share them
-NAMESPACE, TELEMETRY_PORT = "scale", 29090
+ACTIVE = 200 if FULL else 20  # runs with a slice
+HOMES = 10 if FULL else 2  # the namespaces that share what is active, and as many what is at rest
+AT_REST, TELEMETRY_PORT = "rest", 29090
 READY_SECONDS, SETTLE_SECONDS, IDLE_SECONDS, STOP_SECONDS = 300.0, 30.0, 30.0, 60.0
 EXPOSED_SECONDS, BUSY_SECONDS, ASK_SECONDS = 900.0, 60.0, 3.0
 REPLICAS, SIDE_PODS, SLICE = 2, 2, "5%"
@@ -91,12 +92,12 @@ class Pace:
 @pytest.fixture(scope="module")
 def need(bed: Bed) -> Need:
     """Fill a namespace, let a controller see it, and leave it alone for a while."""
-    fill(bed)
-    with controller_on(bed, "--namespace", NAMESPACE) as pid:
+    forget_other_stories(bed)
+    homes = [bed.namespace(f"{AT_REST}-{number}") for number in range(HOMES)]
+    fill(bed, homes)
+    with controller_on(bed) as pid:
         synced = processor_seconds(pid)
-        bed.until(
-            lambda: held(bed, NAMESPACE) == POLICIES, "every policy holds its Deployment", READY_SECONDS
-        )
+        bed.until(lambda: held(bed, homes) == POLICIES, "every policy holds its Deployment", READY_SECONDS)
         time.sleep(SETTLE_SECONDS)
         before = processor_seconds(pid)
         time.sleep(IDLE_SECONDS)
@@ -116,7 +117,7 @@ def pace(bed: Bed) -> Iterator[Pace]:
     try:
         each_of(bed, [*shops(homes)])
         with controller_on(bed) as pid:
-            bed.until(lambda: sum(held(bed, home) for home in homes) == ACTIVE, "all are held", READY_SECONDS)
+            bed.until(lambda: held(bed, homes) == ACTIVE, "all are held", READY_SECONDS)
             push(bed, homes)
             bed.until(lambda: exposed() == ACTIVE, "all have a slice", EXPOSED_SECONDS)
             time.sleep(SETTLE_SECONDS)
@@ -150,9 +151,8 @@ def watched(pid: int) -> Pace:
 # -- what is made ------------------------------------------------------------------------------------------------------
 
 
-def fill(bed: Bed) -> None:
+def fill(bed: Bed, homes: list[str]) -> None:
     """Make the Deployments, which want no pods, and what belongs to a guarded one for each of the first."""
-    bed.namespace(NAMESPACE)
     deployment = manifests.deployment(0, 8080, manifests.OLD)
     guarded = [
         (DEPLOYMENTS, deployment),
@@ -161,8 +161,10 @@ def fill(bed: Bed) -> None:
         (CANARYPOLICIES, manifests.policy()),
     ]
     made = [guarded] * POLICIES + [[(DEPLOYMENTS, deployment)]] * (DEPLOYED - POLICIES)
-    each_of(bed, [named(objects, NAMESPACE, f"app-{number}") for number, objects in enumerate(made)])
-    bed.until(lambda: ready_to_hold(bed), "every Deployment has its ReplicaSet", READY_SECONDS)
+    each_of(
+        bed, [named(objects, homes[number % HOMES], f"app-{number}") for number, objects in enumerate(made)]
+    )
+    bed.until(lambda: ready_to_hold(bed, homes), "every Deployment has its ReplicaSet", READY_SECONDS)
 
 
 def shops(homes: list[str]) -> Iterator[list[tuple[Resource, Object]]]:
@@ -204,7 +206,7 @@ def forget_other_stories(bed: Bed) -> None:
     for kind in (CANARYPOLICIES, CANARYRUNS):
         for each in bed.admin.list(kind):
             meta = each["metadata"]
-            if meta["namespace"] != NAMESPACE:
+            if not meta["namespace"].startswith(AT_REST):
                 ref = kind.at(meta["namespace"], meta["name"])
                 bed.admin.delete(ref, uid=meta["uid"], intent=Intent.NEUTRAL)
 
@@ -220,14 +222,14 @@ def push(bed: Bed, homes: list[str]) -> None:
 # -- what is seen ------------------------------------------------------------------------------------------------------
 
 
-def ready_to_hold(bed: Bed) -> bool:
+def ready_to_hold(bed: Bed, homes: list[str]) -> bool:
     time.sleep(ASK_SECONDS)
-    return len(bed.admin.list(REPLICASETS, NAMESPACE)) == DEPLOYED
+    return sum(len(bed.admin.list(REPLICASETS, home)) for home in homes) == DEPLOYED
 
 
-def held(bed: Bed, home: str) -> int:
-    time.sleep(ASK_SECONDS / HOMES)
-    policies = bed.admin.list(CANARYPOLICIES, home)
+def held(bed: Bed, homes: list[str]) -> int:
+    time.sleep(ASK_SECONDS)
+    policies = [each for home in homes for each in bed.admin.list(CANARYPOLICIES, home)]
     return sum(bool((each.get("status") or {}).get("adopted")) for each in policies)
 
 

@@ -111,7 +111,13 @@ POLICY = {
 
 
 @pytest.fixture(scope="module")
-def splitting(bed: Bed) -> Bed:
+def begun(bed: Bed) -> int:
+    """How long the audit log was as these stories began."""
+    return bed.audit_log.stat().st_size
+
+
+@pytest.fixture(scope="module")
+def splitting(bed: Bed, begun: int) -> Bed:
     """A bed on which the controller has the further rights of `endpointSlices: true`."""
     bed.make(CLUSTERROLES, "canary-controller-slices", rules=rules_of("controller", "slices"))
     group = "rbac.authorization.k8s.io"
@@ -146,6 +152,7 @@ def test_a_collapse_in_one_pod_of_four_is_taken_back_by_emptying_the_slice(split
 
 def test_a_healthy_change_is_promoted_by_pods_and_needs_no_more_rights_than_the_chart_gives(
     splitting: Bed,
+    begun: int,
 ) -> None:
     with shop_open(splitting, "pods-healthy", ORDERS) as shop:
         shop.start_controller()
@@ -160,7 +167,8 @@ def test_a_healthy_change_is_promoted_by_pods_and_needs_no_more_rights_than_the_
     assert total["requests"] > 1000
     assert (total["wanted"] - total["placed"], total["broken"], failed_at_gateways(sales)) == (0, 0, 0)
     assert spec_is_the_teams(shop)
-    allowed, denied = used(splitting.audit_log, USERS["controller"][0], {"pods-collapse", "pods-healthy"})
+    homes = {"pods-collapse", "pods-healthy"}
+    allowed, denied = used(splitting.audit_log, USERS["controller"][0], homes, begun)
     assert denied == set()
     routes = "gateway.networking.k8s.io/httproutes"  # of other policies
     others = {
