@@ -164,7 +164,7 @@ def route(situation: Situation) -> Iterator[Action]:
         return
     if asked > seen.weight_ppm and observed.ready < situation.pods_for(asked) and not situation.in_pods:
         return
-    if situation.was_cut and isinstance(situation.evidence.finding, Missing):
+    if situation.was_cut and status.phase in SPLIT and isinstance(situation.evidence.finding, Missing):
         return
     if seen.attached or status.phase in (Phase.COMMITTING, Phase.RETURNING):
         yield SetWeight(asked, seen.version)
